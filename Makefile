@@ -1,0 +1,62 @@
+# Needs Go, a C compiler (sqlc, the race detector) and, for tests and the demo, PostgreSQL's server binaries or Docker.
+
+# Tools are pinned here and built by `go run` outside go.mod, so that users of the module never see them.
+SQLC_VERSION     = v1.31.1
+GOLANGCI_VERSION = v2.15.0
+
+SQLC     = go run github.com/sqlc-dev/sqlc/cmd/sqlc@$(SQLC_VERSION)
+GOLANGCI = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+VERSION    = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+TEST_FLAGS = -count=1
+PACKAGES   = ./...
+
+.DEFAULT_GOAL = help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: build
+build: ## build bin/bbm-runner
+	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/bbm-runner ./cmd/bbm-runner
+
+# One test server for all packages; internal/dbtest tells where it comes from. It is built first and not run by
+# `go run`, which hides exit codes and does not pass on signals.
+.PHONY: test
+test: bin/test-server ## run all tests
+	./bin/test-server go test $(TEST_FLAGS) $(PACKAGES)
+
+.PHONY: test-race
+test-race: bin/test-server ## run all tests under the race detector
+	./bin/test-server go test -race $(TEST_FLAGS) $(PACKAGES)
+
+.PHONY: bin/test-server
+bin/test-server:
+	@go build -o bin/test-server ./internal/dbtest/serve
+
+.PHONY: lint
+lint: ## check formatting and look for defects
+	@unformatted=$$(gofmt -l .) && { test -z "$$unformatted" || { echo "gofmt these files:" "$$unformatted"; exit 1; }; }
+	go vet ./...
+	$(GOLANGCI) run
+
+# Generated aside, so that files of queries that are gone go as well, and a failure leaves everything as it was.
+GENERATE = copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -R sqlc.yaml queries schema "$$copy" && \
+	$(SQLC) generate -f "$$copy/sqlc.yaml"
+
+.PHONY: sqlc
+sqlc: ## generate internal/dbgen from queries/ and schema/
+	@$(GENERATE) && rm -rf internal/dbgen && cp -R "$$copy/internal/dbgen" internal/dbgen
+
+.PHONY: sqlc-diff
+sqlc-diff: ## fail when internal/dbgen is not what make sqlc would generate
+	@$(GENERATE) && { diff -ru internal/dbgen "$$copy/internal/dbgen" || { echo "internal/dbgen is stale: run make sqlc"; exit 1; }; }
+
+.PHONY: demo
+demo: ## run a million rows on a throwaway server
+	go run ./cmd/bbm-runner demo
+
+.PHONY: clean
+clean: ## remove what the other targets built
+	rm -rf bin coverage.out

@@ -1,0 +1,15 @@
+//go:build unix && !linux
+
+package localpg
+
+import "syscall"
+
+// attributes puts a child into a process group of its own, so that a terminal's Ctrl-C reaches us alone and
+// the server outlives our last queries; and makes it run as who. Only Linux can also end it when we are killed.
+func attributes(who *owner) *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Setpgid: true}
+	if who != nil {
+		attr.Credential = &syscall.Credential{Uid: who.uid, Gid: who.gid}
+	}
+	return attr
+}

@@ -1,0 +1,105 @@
+// Package session opens the connections that bbm-runner works on: pinned, so that the defaults of a role or a database cannot change what a
+// key means, and kept alive by the server, so that a host that vanished is noticed.
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+)
+
+// settings are pinned by SET after connecting: poolers refuse startup parameters that they do not know.
+// A policy of row-level security must raise, not skip rows; keys must read the same in every session; a work is planned for its range.
+var settings = [][2]string{
+	{"row_security", "off"},
+	{"DateStyle", "ISO, YMD"},
+	{"IntervalStyle", "postgres"},
+	{"TimeZone", "UTC"},
+	{"extra_float_digits", "1"},
+	{"search_path", "pg_catalog"},
+	{"plan_cache_mode", "force_custom_plan"},
+	{"default_transaction_isolation", "read committed"},
+	{"default_transaction_read_only", "off"},
+	{"default_transaction_deferrable", "off"},
+	{"synchronous_commit", "on"},
+	{"client_min_messages", "warning"},
+	{"standard_conforming_strings", "on"},
+}
+
+// keepalives notice a client that is gone within half a minute. A server that cannot set one of them (a Unix socket, an older version, a platform
+// without it) says so, and the rest is kept.
+var keepalives = [][2]string{
+	{"tcp_keepalives_idle", "10"},
+	{"tcp_keepalives_interval", "5"},
+	{"tcp_keepalives_count", "3"},
+	{"tcp_user_timeout", "25000"},
+	{"client_connection_check_interval", "10000"},
+}
+
+// Config says what a session may cost others.
+type Config struct {
+	LockTimeout      time.Duration // how long a statement may wait for a lock; 0: no limit
+	StatementTimeout time.Duration // how long a statement may take; 0: no limit
+	// IdleInTransactionTimeout is how long a transaction may be open with nothing running; 0: no limit.
+	IdleInTransactionTimeout time.Duration
+}
+
+// cancelGrace is how long a cancelled statement may take to end before its connection is given up.
+const cancelGrace = 10 * time.Second
+
+// Connect opens a connection and pins it. When a context ends, its statement is cancelled by a cancel request: the connection, and the advisory
+// locks that it holds, live on.
+func Connect(ctx context.Context, connConfig *pgx.ConnConfig, config Config) (*pgx.Conn, error) {
+	connConfig = connConfig.Copy()
+	connConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelGrace}
+	}
+	if connConfig.RuntimeParams["application_name"] == "" {
+		connConfig.RuntimeParams["application_name"] = "bbm-runner"
+	}
+	conn, err := pgx.ConnectConfig(ctx, connConfig)
+	if err != nil {
+		return nil, err
+	}
+	if err := pin(ctx, conn, config); err != nil {
+		_ = conn.Close(context.WithoutCancel(ctx))
+		return nil, fmt.Errorf("pin session: %w", err)
+	}
+	return conn, nil
+}
+
+func pin(ctx context.Context, conn *pgx.Conn, config Config) error {
+	pinned := append([][2]string{
+		{"lock_timeout", milliseconds(config.LockTimeout)},
+		{"statement_timeout", milliseconds(config.StatementTimeout)},
+		{"idle_in_transaction_session_timeout", milliseconds(config.IdleInTransactionTimeout)},
+	}, settings...)
+	var set strings.Builder
+	for _, s := range pinned {
+		fmt.Fprintf(&set, "SET %s = '%s';", s[0], s[1])
+	}
+	// search_path is a list: as one quoted name it would be a single schema, which pg_catalog is.
+	if _, err := conn.Exec(ctx, set.String()); err != nil {
+		return err
+	}
+	for _, s := range keepalives {
+		if _, err := conn.Exec(ctx, fmt.Sprintf("SET %s = '%s'", s[0], s[1])); err != nil {
+			var refused *pgconn.PgError
+			if !errors.As(err, &refused) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// milliseconds rounds up, since 0 stands for no limit.
+func milliseconds(d time.Duration) string {
+	return fmt.Sprint((d + time.Millisecond - 1).Milliseconds())
+}

@@ -1,0 +1,86 @@
+package work
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Boundary returns the query that finds where a piece of at most limit rows of a range ends. It answers one row, or none when the range
+// holds no row:
+//
+//	key text[]           the last key of the piece; the range's own Until where the piece reaches the end
+//	rows bigint          how many rows the piece has; with repeated keys perhaps more than limit
+//	reached_end boolean  whether nothing of the range is left behind the piece
+//
+// Keys that do not fit the cursor give no values, which the driver refuses.
+func (s *Statements) Boundary(r Range, limit int) (sql string, values []any) {
+	shape := shapeOf(len(s.target.Columns), r)
+	values = shape.values(r)
+	if values != nil {
+		values = append(values, int64(limit))
+	}
+	return s.bounds[shape.index()], values
+}
+
+// LastKey returns the query for the greatest key: one row with key text[], or none when the table is empty.
+func (s *Statements) LastKey() string { return s.lastKey }
+
+func (s *Statements) buildLastKey() string {
+	return fmt.Sprintf("SELECT ARRAY[%s] AS key FROM %s ORDER BY %s LIMIT 1",
+		s.list("%s::text"), s.from, s.list("%s DESC"))
+}
+
+// buildBoundary skips limit - 1 rows of the index and takes the next: of 50,000 rows that costs 2.7 ms, where numbering them with
+// row_number() costs 19 and collecting them in an array 5 (PostgreSQL 15 and 18, index-only). Only where fewer rows are left, at the end of
+// a range, they are counted in a second pass. Everything is ordered by the whole cursor and limited, so that no plan sorts the range.
+func (s *Statements) buildBoundary(shape shape) string {
+	limit := fmt.Sprintf("$%d::bigint", shape.parameters()+1)
+	scan := fmt.Sprintf("FROM %s WHERE %s", s.from, shape.predicate(s.target.Columns, u))
+	order := "ORDER BY " + s.list("%s")
+
+	var edgeKeys, found, end, equals []string
+	for i, column := range s.target.Columns {
+		edgeKeys = append(edgeKeys, fmt.Sprintf("%s AS k%d", qualified(u, column), i+1))
+		found = append(found, fmt.Sprintf("edge.k%d::text", i+1))
+		end = append(end, fmt.Sprintf("$%d::text", shape.until(i)))
+		equals = append(equals, fmt.Sprintf("edge.k%d = %s", i+1, value(shape.until(i), column)))
+	}
+	rows := limit
+	if s.target.Repeated {
+		// Rows of equal keys stay together, so the piece may be longer than asked.
+		rows = fmt.Sprintf("(SELECT count(*) FROM (SELECT 1 %s %s FETCH FIRST (%s) ROWS WITH TIES) AS piece)", scan, order, limit)
+	}
+	return fmt.Sprintf(`WITH edge AS MATERIALIZED (
+    SELECT %s
+    %s
+    %s
+    LIMIT 1 OFFSET %s - 1
+)
+SELECT
+    CASE WHEN %s THEN ARRAY[%s] ELSE ARRAY[%s] END AS key,
+    %s AS rows,
+    %s AS reached_end
+FROM edge
+UNION ALL
+SELECT ARRAY[%s], count(*), true
+FROM (
+    SELECT 1
+    %s
+        AND NOT EXISTS (SELECT FROM edge)
+    %s
+    LIMIT %s
+) AS piece
+HAVING count(*) > 0`,
+		strings.Join(edgeKeys, ", "), scan, order, limit,
+		strings.Join(equals, " AND "), strings.Join(end, ", "), strings.Join(found, ", "), rows, strings.Join(equals, " AND "),
+		strings.Join(end, ", "), scan, order, limit)
+}
+
+// list writes each column of the cursor, qualified by u, in the format, separated by commas.
+func (s *Statements) list(format string) string {
+	items := make([]string, len(s.target.Columns))
+	for i, column := range s.target.Columns {
+		items[i] = fmt.Sprintf(format, qualified(u, column))
+	}
+	return strings.Join(items, ", ")
+}

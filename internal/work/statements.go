@@ -1,0 +1,134 @@
+package work
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Target is the table of a work as the catalog has it.
+type Target struct {
+	Schema, Table string
+	Columns       []Column // the cursor's, in order
+	Repeated      bool     // several rows may have the same key
+}
+
+// Column is one column of a cursor.
+type Column struct {
+	Name string
+	Type string // as format_type names it without a modifier: bigint, character varying, timestamp with time zone
+}
+
+// keyTypes are those whose text form is exact and keeps the order when it is cast back.
+var keyTypes = []string{
+	"smallint", "integer", "bigint", "numeric", "uuid", "text", "character varying",
+	"date", "timestamp without time zone", "timestamp with time zone",
+}
+
+// KeyTypeAllowed reports whether a column of that type, named as by format_type without a modifier, may be part of a cursor.
+func KeyTypeAllowed(name string) bool { return slices.Contains(keyTypes, name) }
+
+// KeyTypes returns the types that a cursor's columns may have.
+func KeyTypes() []string { return slices.Clone(keyTypes) }
+
+// Statements are all statements about one work's target that are built at run time. Texts depend on the range's shape alone, so that a
+// driver can cache them. It is safe for concurrent use.
+//
+// The texts rely on the session's settings: search_path begins with pg_catalog, standard_conforming_strings is on.
+type Statements struct {
+	work    *Work
+	target  Target
+	from    string // the quoted table AS u
+	types   map[string]string
+	lastKey string
+	bounds  []string    // the boundary query by shape
+	works   []statement // the work by shape; nil for a Go work
+	cache   templateCache
+}
+
+// statement is a text with the arguments that follow the range's values.
+type statement struct {
+	sql       string
+	arguments []string
+}
+
+// u is how boundary queries call the table.
+const u = "u"
+
+// NewStatements builds the texts.
+func NewStatements(w *Work, target Target) *Statements {
+	s := &Statements{work: w, target: target, types: make(map[string]string, len(w.Arguments))}
+	for _, argument := range w.Arguments {
+		s.types[argument.Name] = argument.Type
+	}
+	s.from = pgx.Identifier{target.Schema, target.Table}.Sanitize() + " AS " + u
+	s.lastKey = s.buildLastKey()
+	for _, shape := range allShapes(len(target.Columns)) {
+		s.bounds = append(s.bounds, s.buildBoundary(shape))
+		if w.statement != nil {
+			s.works = append(s.works, s.expand(w.statement, shape))
+		}
+	}
+	return s
+}
+
+// Work returns the work's statement for a range. It returns an error when the keys do not fit the cursor or an argument is missing; a Go
+// work has no statement.
+func (s *Statements) Work(r Range, arguments Arguments) (sql string, values []any, err error) {
+	if s.works == nil {
+		return "", nil, fmt.Errorf("work %q is written in Go: it has no statement", s.work.Name)
+	}
+	shape := shapeOf(len(s.target.Columns), r)
+	return s.bind(s.works[shape.index()], shape, r, arguments)
+}
+
+// expand writes a template for ranges of that shape.
+func (s *Statements) expand(t *template, shape shape) statement {
+	predicate := func(alias string) string { return shape.predicate(s.target.Columns, alias) }
+	sql, arguments := t.expand(predicate, s.types, shape.parameters()+1)
+	return statement{sql, arguments}
+}
+
+// bind puts the values beside a statement.
+func (s *Statements) bind(built statement, shape shape, r Range, arguments Arguments) (string, []any, error) {
+	values := shape.values(r)
+	if values == nil {
+		return "", nil, fmt.Errorf("work %q: keys %q and %q do not fit its cursor of %d columns", s.work.Name, r.After, r.Until, shape.columns)
+	}
+	for _, name := range built.arguments {
+		text, given := arguments[name]
+		if !given {
+			return "", nil, fmt.Errorf("work %q: argument %q is missing", s.work.Name, name)
+		}
+		values = append(values, orNull(text))
+	}
+	return built.sql, values, nil
+}
+
+// ArgumentCheck returns a query that raises when a value does not fit its argument's type; "" when there is nothing to check. Given one
+// argument alone, the error is about that one.
+func (s *Statements) ArgumentCheck(arguments Arguments) (sql string, values []any) {
+	var casts []string
+	for _, argument := range s.work.Arguments {
+		text, given := arguments[argument.Name]
+		if !given {
+			continue
+		}
+		values = append(values, orNull(text))
+		casts = append(casts, fmt.Sprintf("$%d::text::%s", len(values), argument.Type))
+	}
+	if casts == nil {
+		return "", nil
+	}
+	return "SELECT " + strings.Join(casts, ", "), values
+}
+
+// orNull makes NULL a plain nil, which every way of sending parameters understands.
+func orNull(text *string) any {
+	if text == nil {
+		return nil
+	}
+	return *text
+}

@@ -1,0 +1,72 @@
+-- name: JobFence :one
+-- Proves that the job is still ours and stands where we think, and holds it for this transaction. No row: fenced off, roll back.
+-- Called by: runner.(*Executor).subBatch, first in the transaction of each sub-batch.
+-- Index: batched_background_migration_jobs_pkey.
+-- Locks: the row of the job, until the commit of the sub-batch.
+SELECT pg_current_xact_id()::text AS transaction_id
+FROM bbm.batched_background_migration_jobs AS j
+WHERE j.id = @job_id
+  AND j.status = 'running'
+  AND j.claims = @claims
+  AND j.progress_key IS NOT DISTINCT FROM sqlc.narg('progress_key')::text[]
+ORDER BY j.id
+FOR UPDATE;
+
+-- name: JobProgress :one
+-- Moves the progress with the data that it counts, and reads back whether to go on. Raises BBM01 when the job, the lock of the slot or the
+-- transaction that JobFence saw is no longer ours, so that a COMMIT sent behind it cannot take effect.
+-- Called by: runner.(*Executor).subBatch, last before COMMIT.
+-- Index: batched_background_migration_jobs_pkey.
+-- Locks: the row of the job, until the commit of the sub-batch.
+WITH held_slot AS (
+    SELECT l.pid
+    FROM pg_catalog.pg_locks AS l
+    WHERE l.locktype = 'advisory'
+      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database())
+      AND l.classid = 1650617601
+      AND l.objid = @slot::oid
+      AND l.objsubid = 2
+      AND l.granted
+      AND l.pid = pg_backend_pid()
+), progressed_job AS (
+    UPDATE bbm.batched_background_migration_jobs AS j
+    SET
+        progress_key = @until_key::text[],
+        processed_rows = j.processed_rows + @processed_rows::bigint,
+        affected_rows = j.affected_rows + @affected_rows::bigint,
+        stalls = 0,
+        updated_at = now()
+    WHERE j.id = @job_id
+      AND j.status = 'running'
+      AND j.claims = @claims
+      AND pg_current_xact_id_if_assigned()::text = @transaction_id::text
+      AND EXISTS (SELECT FROM held_slot)
+    RETURNING j.id
+)
+
+SELECT
+    bbm.assert_fence(EXISTS (SELECT FROM progressed_job)) AS fenced,
+    f.execution_enabled,
+    m.status,
+    coalesce(m.on_hold_until > now(), false)::boolean AS is_on_hold,
+    m.pause,
+    m.sub_batch_size
+FROM bbm.batched_background_migrations AS m
+CROSS JOIN bbm.fleet_settings AS f
+WHERE m.id = @migration_id;
+
+-- name: JobCheck :one
+-- What JobProgress reads back, again after a pause between sub-batches. No row: the job is no longer ours.
+-- Called by: runner.(*Executor).pauseBetween.
+-- Index: batched_background_migration_jobs_pkey, batched_background_migrations_pkey.
+-- Locks: nothing.
+SELECT
+    f.execution_enabled,
+    m.status,
+    coalesce(m.on_hold_until > now(), false)::boolean AS is_on_hold
+FROM bbm.batched_background_migration_jobs AS j
+JOIN bbm.batched_background_migrations AS m ON m.id = j.batched_background_migration_id
+CROSS JOIN bbm.fleet_settings AS f
+WHERE j.id = @job_id
+  AND j.status = 'running'
+  AND j.claims = @claims;

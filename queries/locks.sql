@@ -1,0 +1,91 @@
+-- name: SlotTryLock :one
+-- Takes the advisory lock of a slot for the session; false when another runner holds it.
+-- Called by: runner.(*Executor).takeSlot, runner.(*Executor).recoverLostJobs.
+-- Index: none.
+-- Locks: advisory (1650617601, slot), until SlotUnlock or the end of the session.
+SELECT pg_try_advisory_lock(1650617601, @slot::integer) AS locked;
+
+-- name: SlotUnlock :one
+-- Gives a slot back; false when this session does not hold it.
+-- Called by: runner.(*Executor).releaseSlot, runner.(*Executor).recoverLostJobs.
+-- Index: none.
+-- Locks: nothing.
+SELECT pg_advisory_unlock(1650617601, @slot::integer) AS unlocked;
+
+-- name: SlotListRunning :many
+-- The slots that a job is running in, above the present number of slots too.
+-- Called by: runner.(*Executor).recoverLostJobs.
+-- Index: batched_background_migration_jobs_running_slot_idx.
+-- Locks: nothing.
+SELECT DISTINCT j.slot::integer AS slot
+FROM bbm.batched_background_migration_jobs AS j
+WHERE j.status = 'running'
+ORDER BY slot;
+
+-- name: TableLock :exec
+-- Makes claims on one table take turns, so that two migrations cannot both find it free.
+-- Called by: runner.(*Executor).claimFrom.
+-- Index: none.
+-- Locks: advisory (1650617602 << 32 | root oid), until commit; waits for another claim on the table, never for its work.
+SELECT pg_advisory_xact_lock((1650617602::bigint << 32) | @root_table_oid::bigint);
+
+-- name: RunnerAnnounce :exec
+-- Shows to `status` that a runner is connected: key 1 where its parameter is on, 0 where it is off.
+-- Called by: runner.(*Executor).announce.
+-- Index: none.
+-- Locks: advisory (1650617604, key), shared, until the end of the session.
+SELECT pg_advisory_lock_shared(1650617604, @enabled::integer);
+
+-- name: RunnerAnnounceWorks :many
+-- Shows to `status` which works of unfinished migrations this runner has, in the pinned version.
+-- Called by: runner.(*Executor).announce.
+-- Index: batched_background_migrations_claimable_idx.
+-- Locks: advisory (1650617603, work_lock_key), shared, until the end of the session.
+WITH offered_works AS (
+    SELECT DISTINCT m.work_name, m.work_checksum
+    FROM bbm.batched_background_migrations AS m
+    WHERE m.status IN ('active', 'running')
+      AND m.work_name || ':' || m.work_checksum = ANY (@works::text[])
+      AND m.work_name || ':' || m.work_checksum <> ALL (@announced_works::text[])
+)
+
+SELECT
+    (o.work_name || ':' || o.work_checksum)::text AS work,
+    pg_try_advisory_lock_shared(1650617603, bbm.work_lock_key(o.work_name, o.work_checksum)) AS locked
+FROM offered_works AS o;
+
+-- name: TransactionListOpen :many
+-- The transactions of this database that are in progress, prepared ones included, but for ours and for vacuums.
+-- Called by: runner.(*Executor).awaitTransactions.
+-- Index: none; reads the lock table once.
+-- Locks: nothing.
+SELECT l.virtualxid::text AS open_transaction
+FROM pg_catalog.pg_locks AS l
+JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.locktype = 'virtualxid'
+  AND l.granted
+  AND l.mode = 'ExclusiveLock'
+  AND l.pid <> pg_backend_pid()
+  AND a.datname = current_database()
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum AS v WHERE v.pid = l.pid)
+UNION ALL
+SELECT ('prepared ' || p.transaction::text)::text
+FROM pg_catalog.pg_prepared_xacts AS p
+WHERE p.database = current_database();
+
+-- name: LogPartitionsMaintain :many
+-- Makes the months of the log ahead and drops those past retention; no row when there was nothing to do or another runner is at it.
+-- Called by: runner.(*Executor).maintain.
+-- Index: none.
+-- Locks: the default partition of the log and the jobs table while a month is attached or dropped, each waited for at most a second.
+SELECT p.action::text AS action, p.partition_name::text AS partition_name
+FROM bbm.maintain_log_partitions(make_interval(months => @retention_months::integer)) AS p;
+
+-- name: SessionSet :one
+-- Pins the search_path and the time zone that the header of a work names, for the session.
+-- Called by: runner.(*Executor).setSession.
+-- Index: none.
+-- Locks: nothing.
+SELECT
+    set_config('search_path', @search_path::text, false) AS search_path,
+    set_config('TimeZone', @time_zone::text, false) AS time_zone;

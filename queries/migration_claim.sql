@@ -1,0 +1,186 @@
+-- name: MigrationListClaimable :many
+-- Migrations in which there is something to do now with a work that the caller has (works: "name:checksum"), least recently claimed first.
+-- An empty list of names stands for all.
+-- Called by: runner.(*Executor).claim.
+-- Index: batched_background_migrations_claimable_idx; jobs by their partial indexes.
+-- Locks: nothing; what another claim can change in the meantime is checked again by MigrationLockClaimable.
+SELECT m.id, m.name, m.root_table_oid
+FROM bbm.batched_background_migrations AS m
+WHERE m.status IN ('active', 'running')
+  AND m.max_key IS NOT NULL
+  AND m.work_name || ':' || m.work_checksum = ANY (@works::text[])
+  AND (cardinality(@only_names::text[]) = 0 OR m.name = ANY (@only_names::text[]))
+  AND (m.on_hold_until IS NULL OR m.on_hold_until <= coalesce(sqlc.narg('now')::timestamptz, now()))
+  AND NOT EXISTS (
+      SELECT
+      FROM bbm.batched_background_migrations AS o
+      WHERE o.root_table_oid = m.root_table_oid
+        AND o.status = 'running'
+        AND o.id <> m.id
+  )
+  AND (
+      (
+          (m.last_claimed_at IS NULL OR m.last_claimed_at + m.job_interval <= coalesce(sqlc.narg('now')::timestamptz, now()))
+          AND (
+              m.frontier_key IS DISTINCT FROM m.max_key
+              OR EXISTS (
+                  SELECT
+                  FROM bbm.batched_background_migration_jobs AS j
+                  WHERE j.batched_background_migration_id = m.id
+                    AND j.status IN ('pending', 'failed')
+                    AND j.next_attempt_at <= coalesce(sqlc.narg('now')::timestamptz, now())
+              )
+          )
+      )
+      OR (
+          m.frontier_key = m.max_key
+          AND NOT EXISTS (
+              SELECT
+              FROM bbm.batched_background_migration_jobs AS j
+              WHERE j.batched_background_migration_id = m.id
+                AND j.status <> 'succeeded'
+          )
+      )
+  )
+ORDER BY m.last_claimed_at NULLS FIRST, m.id
+LIMIT 20;
+
+-- name: MigrationLockClaimable :one
+-- Holds a migration for a claim. No row: it may not run (any more), another holds its table, or a job of another still runs on it.
+-- Called by: runner.(*Executor).claimFrom, which holds the lock of the table (TableLock) since an earlier statement.
+-- Index: batched_background_migrations_pkey; jobs by batched_background_migration_jobs_unsucceeded_idx.
+-- Locks: the row of the migration, until commit.
+SELECT
+    sqlc.embed(m),
+    (
+        SELECT count(*)
+        FROM bbm.batched_background_migration_jobs AS j
+        WHERE j.batched_background_migration_id = m.id
+          AND j.status = 'running'
+    )::bigint AS running_jobs,
+    coalesce(m.last_claimed_at + m.job_interval <= coalesce(sqlc.narg('now')::timestamptz, now()), true)::boolean AS is_due
+FROM bbm.batched_background_migrations AS m
+WHERE m.id = @migration_id
+  AND m.status IN ('active', 'running')
+  AND (m.on_hold_until IS NULL OR m.on_hold_until <= coalesce(sqlc.narg('now')::timestamptz, now()))
+  AND NOT EXISTS (
+      SELECT
+      FROM bbm.batched_background_migrations AS o
+      WHERE o.root_table_oid = m.root_table_oid
+        AND o.id <> m.id
+        AND (
+            o.status = 'running'
+            OR EXISTS (
+                SELECT
+                FROM bbm.batched_background_migration_jobs AS j
+                WHERE j.batched_background_migration_id = o.id
+                  AND j.status = 'running'
+            )
+        )
+  )
+ORDER BY m.id
+FOR UPDATE OF m;
+
+-- name: MigrationStart :one
+-- Gives a migration its table at the first claim after it was enqueued, resumed or retried. No row: it was not active.
+-- Called by: runner.(*Executor).claimFrom, which holds the row of the migration.
+-- Index: batched_background_migrations_pkey.
+-- Locks: the row of the migration, until commit.
+WITH started_migration AS (
+    UPDATE bbm.batched_background_migrations AS m
+    SET
+        status = 'running',
+        started_at = coalesce(m.started_at, sqlc.narg('now')::timestamptz, now()),
+        updated_at = coalesce(sqlc.narg('now')::timestamptz, now())
+    WHERE m.id = @migration_id
+      AND m.status = 'active'
+    RETURNING m.*
+), logged_transition AS (
+    INSERT INTO bbm.batched_background_migration_transition_logs (
+        batched_background_migration_id, created_at, previous_status, next_status, changed_by
+    )
+    SELECT m.id, m.updated_at, 'active', m.status, @changed_by::text
+    FROM started_migration AS m
+)
+
+SELECT m.id
+FROM started_migration AS m;
+
+-- name: MigrationFinish :one
+-- Ends a migration whose whole range is cut and whose jobs have all succeeded. No row: not so.
+-- Called by: runner.(*Executor).claimFrom, which holds the row of the migration.
+-- Index: batched_background_migrations_pkey; jobs by batched_background_migration_jobs_unsucceeded_idx.
+-- Locks: the row of the migration, until commit.
+WITH locked_migration AS (
+    SELECT m.id, m.status
+    FROM bbm.batched_background_migrations AS m
+    WHERE m.id = @migration_id
+      AND m.status IN ('active', 'running')
+      AND m.frontier_key = m.max_key
+      AND NOT EXISTS (
+          SELECT
+          FROM bbm.batched_background_migration_jobs AS j
+          WHERE j.batched_background_migration_id = m.id
+            AND j.status <> 'succeeded'
+      )
+    ORDER BY m.id
+    FOR UPDATE OF m
+), finished_migration AS (
+    UPDATE bbm.batched_background_migrations AS m
+    SET
+        status = 'finished',
+        finished_at = coalesce(sqlc.narg('now')::timestamptz, now()),
+        updated_at = coalesce(sqlc.narg('now')::timestamptz, now())
+    FROM locked_migration AS l
+    WHERE m.id = l.id
+    RETURNING m.*
+), logged_transition AS (
+    INSERT INTO bbm.batched_background_migration_transition_logs (
+        batched_background_migration_id, created_at, previous_status, next_status, changed_by
+    )
+    SELECT m.id, m.updated_at, l.status, m.status, @changed_by::text
+    FROM finished_migration AS m
+    JOIN locked_migration AS l ON l.id = m.id
+)
+
+SELECT m.name
+FROM finished_migration AS m;
+
+-- name: MigrationHold :exec
+-- Keeps a migration from being claimed for a while, with the reason; its status and its table stay.
+-- Called by: runner.(*Executor).record, runner.(*Executor).claimFrom.
+-- Index: batched_background_migrations_pkey.
+-- Locks: the row of the migration, until commit.
+UPDATE bbm.batched_background_migrations AS m
+SET
+    on_hold_until = coalesce(sqlc.narg('now')::timestamptz, now()) + @hold_for::interval,
+    hold_reason = left(@hold_reason::text, 1000),
+    updated_at = coalesce(sqlc.narg('now')::timestamptz, now())
+WHERE m.id = @migration_id
+  AND m.status IN ('active', 'running');
+
+-- name: MigrationCountUnsettled :one
+-- How many migrations the caller could still bring forward: with works that it has (or unpinned ones by name), not paused, on hold or ended.
+-- Called by: runner.(*Executor).isIdle.
+-- Index: batched_background_migrations_claimable_idx.
+-- Locks: nothing.
+SELECT count(*)::bigint AS migrations
+FROM bbm.batched_background_migrations AS m
+WHERE m.status IN ('active', 'running')
+  AND (
+      m.work_name || ':' || m.work_checksum = ANY (@works::text[])
+      OR (m.work_checksum IS NULL AND m.work_name = ANY (@work_names::text[]))
+  )
+  AND (cardinality(@only_names::text[]) = 0 OR m.name = ANY (@only_names::text[]))
+  AND (m.on_hold_until IS NULL OR m.on_hold_until <= coalesce(sqlc.narg('now')::timestamptz, now()));
+
+-- name: MigrationListFailed :many
+-- Which of these migrations have failed, by name.
+-- Called by: runner.(*Runner).failures.
+-- Index: batched_background_migrations_pkey.
+-- Locks: nothing.
+SELECT m.name
+FROM bbm.batched_background_migrations AS m
+WHERE m.id = ANY (@migration_ids::bigint[])
+  AND m.status = 'failed'
+ORDER BY m.name;

@@ -1,0 +1,134 @@
+-- name: MigrationListUnprepared :many
+-- Active migrations without bounds whose work the caller has: in the pinned version, or by name where none is pinned yet.
+-- Called by: runner.(*Executor).prepare.
+-- Index: batched_background_migrations_claimable_idx.
+-- Locks: nothing.
+SELECT *
+FROM bbm.batched_background_migrations AS m
+WHERE m.status = 'active'
+  AND m.max_key IS NULL
+  AND (
+      m.work_name || ':' || m.work_checksum = ANY (@works::text[])
+      OR (m.work_checksum IS NULL AND m.work_name = ANY (@work_names::text[]))
+  )
+  AND (cardinality(@only_names::text[]) = 0 OR m.name = ANY (@only_names::text[]))
+  AND (m.on_hold_until IS NULL OR m.on_hold_until <= coalesce(sqlc.narg('now')::timestamptz, now()))
+ORDER BY m.id
+LIMIT 100;
+
+-- name: MigrationLockUnprepared :one
+-- Holds a migration while its definition and bounds are fixed. No row: another runner is at it, or has done it.
+-- Called by: runner.(*Executor).prepareOne.
+-- Index: batched_background_migrations_pkey.
+-- Locks: the row of the migration, until commit; skips a locked one, since whoever holds it prepares, pauses or cancels it.
+SELECT *
+FROM bbm.batched_background_migrations AS m
+WHERE m.id = @migration_id
+  AND m.status = 'active'
+  AND m.max_key IS NULL
+ORDER BY m.id
+FOR UPDATE SKIP LOCKED;
+
+-- name: MigrationPin :one
+-- Pins what a migration does: the version of the work, its cursor, its sizes. No row: another version is pinned already.
+-- Called by: runner.(*Executor).prepareOne, control.Enqueue, control.AcceptWork.
+-- Index: batched_background_migrations_pkey.
+-- Locks: the row of the migration, until commit.
+UPDATE bbm.batched_background_migrations AS m
+SET
+    work_checksum = @work_checksum::text,
+    cursor_columns = @cursor_columns::text[],
+    batch_size = coalesce(m.batch_size, @batch_size::integer),
+    sub_batch_size = coalesce(m.sub_batch_size, least(sqlc.narg('sub_batch_size')::integer, coalesce(m.batch_size, @batch_size::integer))),
+    total_tuple_count = @total_tuple_count::bigint,
+    updated_at = now()
+WHERE m.id = @migration_id
+  AND m.work_checksum IS NULL
+RETURNING *;
+
+-- name: MigrationAwait :exec
+-- Notes the transactions that must end before the upper bound is fixed.
+-- Called by: runner.(*Executor).prepareOne, which holds the row of the migration.
+-- Index: batched_background_migrations_pkey.
+-- Locks: the row of the migration, until commit.
+UPDATE bbm.batched_background_migrations AS m
+SET
+    awaited_transactions = @awaited_transactions::text[],
+    updated_at = now()
+WHERE m.id = @migration_id;
+
+-- name: MigrationBound :exec
+-- Fixes the upper bound, once.
+-- Called by: runner.(*Executor).prepareOne, which holds the row of the migration.
+-- Index: batched_background_migrations_pkey.
+-- Locks: the row of the migration, until commit.
+UPDATE bbm.batched_background_migrations AS m
+SET
+    max_key = @max_key::text[],
+    total_tuple_count = @total_tuple_count::bigint,
+    updated_at = now()
+WHERE m.id = @migration_id
+  AND m.max_key IS NULL;
+
+-- name: MigrationFinishEmpty :one
+-- Ends a migration of a table without rows. No row: it is not active, or has bounds.
+-- Called by: runner.(*Executor).prepareOne, which holds the row of the migration.
+-- Index: batched_background_migrations_pkey.
+-- Locks: the row of the migration, until commit.
+WITH finished_migration AS (
+    UPDATE bbm.batched_background_migrations AS m
+    SET
+        status = 'finished',
+        total_tuple_count = 0,
+        finished_at = now(),
+        updated_at = now()
+    WHERE m.id = @migration_id
+      AND m.status = 'active'
+      AND m.max_key IS NULL
+    RETURNING m.*
+), logged_transition AS (
+    INSERT INTO bbm.batched_background_migration_transition_logs (
+        batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
+    )
+    SELECT m.id, m.updated_at, 'active', m.status, @changed_by::text, 'the table was empty'
+    FROM finished_migration AS m
+)
+
+SELECT m.id
+FROM finished_migration AS m;
+
+-- name: MigrationReject :one
+-- Fails a migration whose definition does not hold, with the code and the reason. No row: it is neither active nor running.
+-- Called by: runner.(*Executor).reject.
+-- Index: batched_background_migrations_pkey.
+-- Locks: the row of the migration, until commit.
+WITH locked_migration AS (
+    SELECT m.id, m.status
+    FROM bbm.batched_background_migrations AS m
+    WHERE m.id = @migration_id
+      AND m.status IN ('active', 'running')
+    ORDER BY m.id
+    FOR UPDATE
+), failed_migration AS (
+    UPDATE bbm.batched_background_migrations AS m
+    SET
+        status = 'failed',
+        failure_error_code = @failure_code::bbm.migration_failure_code,
+        failure_message = left(@failure_message::text, 1000),
+        on_hold_until = NULL,
+        hold_reason = NULL,
+        updated_at = now()
+    FROM locked_migration AS l
+    WHERE m.id = l.id
+    RETURNING m.*
+), logged_transition AS (
+    INSERT INTO bbm.batched_background_migration_transition_logs (
+        batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
+    )
+    SELECT m.id, m.updated_at, l.status, m.status, @changed_by::text, m.failure_message
+    FROM failed_migration AS m
+    JOIN locked_migration AS l ON l.id = m.id
+)
+
+SELECT m.id
+FROM failed_migration AS m;

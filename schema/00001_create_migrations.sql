@@ -1,0 +1,77 @@
+-- +goose Up
+CREATE TYPE bbm.migration_status AS ENUM ('paused', 'active', 'running', 'finished', 'failed', 'cancelled');
+CREATE TYPE bbm.migration_failure_code AS ENUM (
+    'invalid_table', 'invalid_cursor', 'invalid_work', 'invalid_arguments', 'max_attempts'
+);
+
+CREATE TABLE bbm.batched_background_migrations (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    name text NOT NULL,
+    work_name text NOT NULL,
+    work_checksum text,
+    arguments jsonb NOT NULL DEFAULT '{}',
+    table_name text NOT NULL,
+    table_oid oid NOT NULL,
+    root_table_oid oid NOT NULL,
+    cursor_columns text[],
+    awaited_transactions text[],
+    max_key text[],
+    frontier_key text[],
+    batch_size integer,
+    sub_batch_size integer,
+    job_interval interval NOT NULL DEFAULT '0',
+    pause interval NOT NULL DEFAULT '0',
+    max_attempts integer NOT NULL DEFAULT 5,
+    parallelism integer NOT NULL DEFAULT 1,
+    status bbm.migration_status NOT NULL,
+    failure_error_code bbm.migration_failure_code,
+    failure_message text,
+    on_hold_until timestamptz,
+    hold_reason text,
+    total_tuple_count bigint,
+    succeeded_jobs bigint NOT NULL DEFAULT 0,
+    processed_rows bigint NOT NULL DEFAULT 0,
+    affected_rows bigint NOT NULL DEFAULT 0,
+    last_claimed_at timestamptz,
+    enqueued_by text NOT NULL DEFAULT session_user,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
+    finished_at timestamptz,
+    CONSTRAINT batched_background_migrations_pkey PRIMARY KEY (id),
+    CONSTRAINT batched_background_migrations_name_key UNIQUE (name),
+    CONSTRAINT batched_background_migrations_name_check CHECK (char_length(name) BETWEEN 1 AND 100),
+    CONSTRAINT batched_background_migrations_work_name_check CHECK (char_length(work_name) BETWEEN 1 AND 100),
+    CONSTRAINT batched_background_migrations_arguments_check CHECK (jsonb_typeof(arguments) = 'object'),
+    CONSTRAINT batched_background_migrations_batch_size_check CHECK (batch_size >= 1),
+    CONSTRAINT batched_background_migrations_sub_batch_size_check CHECK (sub_batch_size BETWEEN 1 AND batch_size),
+    CONSTRAINT batched_background_migrations_job_interval_check CHECK (job_interval >= '0'),
+    CONSTRAINT batched_background_migrations_pause_check CHECK (pause >= '0'),
+    CONSTRAINT batched_background_migrations_max_attempts_check CHECK (max_attempts >= 1),
+    CONSTRAINT batched_background_migrations_parallelism_check CHECK (parallelism >= 1),
+    CONSTRAINT batched_background_migrations_failure_check CHECK (status <> 'failed' OR failure_error_code IS NOT NULL),
+    CONSTRAINT batched_background_migrations_finished_at_check CHECK ((status = 'finished') = (finished_at IS NOT NULL)),
+    CONSTRAINT batched_background_migrations_hold_check CHECK ((on_hold_until IS NULL) = (hold_reason IS NULL))
+);
+
+COMMENT ON TABLE bbm.batched_background_migrations IS 'One run of a work over the key range of a table.';
+COMMENT ON COLUMN bbm.batched_background_migrations.work_checksum IS 'What the work did when it was pinned; null until a runner or an enqueue that knows the work has pinned it.';
+COMMENT ON COLUMN bbm.batched_background_migrations.table_oid IS 'The target itself.';
+COMMENT ON COLUMN bbm.batched_background_migrations.root_table_oid IS 'The topmost partitioned parent of the target, or the target: what two migrations may not run on together.';
+COMMENT ON COLUMN bbm.batched_background_migrations.awaited_transactions IS 'Virtual transactions that were open when a runner first saw the migration; the upper bound is fixed when the last of them has ended.';
+COMMENT ON COLUMN bbm.batched_background_migrations.max_key IS 'The upper bound, inclusive; null until the migration is prepared.';
+COMMENT ON COLUMN bbm.batched_background_migrations.frontier_key IS 'The key up to which the range has been cut into jobs; null before the first job.';
+COMMENT ON COLUMN bbm.batched_background_migrations.sub_batch_size IS 'Null: chosen by the runner.';
+COMMENT ON COLUMN bbm.batched_background_migrations.total_tuple_count IS 'Estimate of the rows in the table, taken when the migration was prepared.';
+
+-- Two migrations never hold one table.
+CREATE UNIQUE INDEX batched_background_migrations_running_root_table_idx
+    ON bbm.batched_background_migrations (root_table_oid) WHERE status = 'running';
+-- What the poll looks through: finished history stays out of it.
+CREATE INDEX batched_background_migrations_claimable_idx
+    ON bbm.batched_background_migrations (last_claimed_at NULLS FIRST, id) WHERE status IN ('active', 'running');
+
+-- +goose Down
+DROP TABLE bbm.batched_background_migrations;
+DROP TYPE bbm.migration_failure_code;
+DROP TYPE bbm.migration_status;
