@@ -34,7 +34,7 @@ SELECT pg_advisory_xact_lock((1650617602::bigint << 32) | @root_table_oid::bigin
 -- Called by: runner.(*Executor).announce.
 -- Index: none.
 -- Locks: advisory (1650617604, key), shared, until the end of the session.
-SELECT pg_advisory_lock_shared(1650617604, @enabled::integer);
+SELECT pg_advisory_lock_shared(1650617604, @key::integer);
 
 -- name: RunnerAnnounceWorks :many
 -- Shows to `status` which works of unfinished migrations this runner has, in the pinned version.

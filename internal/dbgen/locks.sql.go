@@ -51,8 +51,8 @@ SELECT pg_advisory_lock_shared(1650617604, $1::integer)
 // Called by: runner.(*Executor).announce.
 // Index: none.
 // Locks: advisory (1650617604, key), shared, until the end of the session.
-func (q *Queries) RunnerAnnounce(ctx context.Context, db DBTX, enabled int32) error {
-	_, err := db.Exec(ctx, RunnerAnnounce, enabled)
+func (q *Queries) RunnerAnnounce(ctx context.Context, db DBTX, key int32) error {
+	_, err := db.Exec(ctx, RunnerAnnounce, key)
 	return err
 }
 

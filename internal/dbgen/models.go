@@ -194,6 +194,47 @@ type FleetSettings struct {
 	UpdatedAt time.Time
 }
 
+// One tracked range of a migration, (after_key, until_key]; retried as a unit.
+type Job struct {
+	ID                           int64
+	BatchedBackgroundMigrationID int64
+	AfterKey                     []string
+	UntilKey                     []string
+	// The key up to which the range is done; commits with the data.
+	ProgressKey []string
+	Status      JobStatus
+	// Failures so far.
+	Attempts int32
+	// Starts so far; the fencing token of the runner that executes the job.
+	Claims int64
+	// Interruptions in a row without progress.
+	Stalls           int32
+	Slot             *int32
+	Runner           *string
+	ProcessedRows    int64
+	AffectedRows     int64
+	NextAttemptAt    *time.Time
+	ExceptionClass   *string
+	ExceptionMessage *string
+	CreatedAt        time.Time
+	UpdatedAt        time.Time
+	StartedAt        *time.Time
+	FinishedAt       *time.Time
+}
+
+// Every change of a job's status, its creation included, by month.
+type JobTransitionLog struct {
+	ID                              int64
+	BatchedBackgroundMigrationJobID int64
+	CreatedAt                       time.Time
+	PreviousStatus                  *JobStatus
+	NextStatus                      JobStatus
+	// The attempt that the change belongs to, from 1.
+	Attempt          int32
+	ExceptionClass   *string
+	ExceptionMessage *string
+}
+
 // One run of a work over the key range of a table.
 type Migration struct {
 	ID       int64
@@ -237,4 +278,15 @@ type Migration struct {
 	UpdatedAt       time.Time
 	StartedAt       *time.Time
 	FinishedAt      *time.Time
+}
+
+// Every change of a migration's status, its creation included, with who made it and why.
+type MigrationTransitionLog struct {
+	ID                           int64
+	BatchedBackgroundMigrationID int64
+	CreatedAt                    time.Time
+	PreviousStatus               *MigrationStatus
+	NextStatus                   MigrationStatus
+	ChangedBy                    string
+	Reason                       *string
 }

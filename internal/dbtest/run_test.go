@@ -15,7 +15,7 @@ import (
 // setupRuns starts a server on which nobody has tested yet, and n runs on it at once.
 func setupRuns(t *testing.T, n int) []*run {
 	t.Helper()
-	server, err := localpg.Start(t.Context(), localpg.Options{BinDir: os.Getenv(BinVariable)})
+	server, err := localpg.Start(t.Context(), localpg.Options{BinDir: os.Getenv(BinVariable), Settings: serverSettings})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, server.Stop()) })
 

@@ -20,12 +20,12 @@ func (e *ParseError) Error() string {
 	return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Msg)
 }
 
-// DirError is returned by [LoadDir] when works of the folder are broken; it holds one error for each.
+// DirError is returned by [LoadDir] and [NewRegistry] when works are broken; it holds one error for each.
 type DirError struct {
 	Errs []error
 }
 
-// Error has one line for each broken file.
+// Error has one line for each broken work.
 func (e *DirError) Error() string {
 	lines := make([]string, len(e.Errs))
 	for i, err := range e.Errs {

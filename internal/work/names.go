@@ -32,6 +32,15 @@ func WriteName(parts ...string) string {
 	return strings.Join(written, ".")
 }
 
+// WriteNames writes a list of names as a header does: tenant_id, "Id".
+func WriteNames(names []string) string {
+	written := make([]string, len(names))
+	for i, name := range names {
+		written[i] = WriteName(name)
+	}
+	return strings.Join(written, ", ")
+}
+
 // TableName returns the work's table as [schema, table] or [table], unquoted and case-folded as SQL would.
 func (w *Work) TableName() ([]string, error) {
 	names, err := readNames(w.Table, ".")

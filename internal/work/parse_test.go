@@ -56,6 +56,7 @@ func TestParseReadsEveryHeader(t *testing.T) {
 -- +bbm Work
 -- A comment.
 DELETE FROM "Odd Name".T WHERE @batch AND a = @a AND b = ANY(@b)`)
+	assert.Equal(t, 14, w.StatementLine())
 	w.statement = nil
 	assert.Equal(t, &Work{
 		Name: "x", Description: "Say: why.", Table: `"Odd Name".T`, Cursor: []string{"tenant_id", "Id"},

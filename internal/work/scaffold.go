@@ -1,17 +1,10 @@
 package work
 
-import (
-	"fmt"
-	"strings"
-)
+import "fmt"
 
 // Scaffold is the text of a work file to start from. The table is written as in SQL, the cursor's columns as the catalog names them. It
 // parses as it is, but cannot be enqueued by accident: the column that it sets does not exist.
 func Scaffold(name, table string, cursor []string, repeated bool) string {
-	columns := make([]string, len(cursor))
-	for i, column := range cursor {
-		columns[i] = WriteName(column)
-	}
 	keys := ""
 	if repeated {
 		keys = "-- repeated_keys: yes\n"
@@ -27,5 +20,5 @@ UPDATE %s AS u
    SET todo_column = todo_value
  WHERE @batch(u)
    AND u.todo_column IS NULL;
-`, name, table, strings.Join(columns, ", "), keys, marker, table, table)
+`, name, table, WriteNames(cursor), keys, marker, table, table)
 }

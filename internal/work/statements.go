@@ -13,6 +13,10 @@ type Target struct {
 	Schema, Table string
 	Columns       []Column // the cursor's, in order
 	Repeated      bool     // several rows may have the same key
+
+	Oid, RootOid uint32 // RootOid: of the topmost partitioned parent, or the table's own
+	Name         string // schema and table, quoted where SQL needs it
+	Rows         int64  // an estimate
 }
 
 // Column is one column of a cursor.
@@ -54,16 +58,16 @@ type statement struct {
 	arguments []string
 }
 
-// u is how boundary queries call the table.
-const u = "u"
+// ownAlias is how boundary queries call the table.
+const ownAlias = "u"
 
-// NewStatements builds the texts.
+// NewStatements builds the texts. The target's columns are the work's cursor, and their types are allowed (see [KeyTypeAllowed]).
 func NewStatements(w *Work, target Target) *Statements {
 	s := &Statements{work: w, target: target, types: make(map[string]string, len(w.Arguments))}
 	for _, argument := range w.Arguments {
 		s.types[argument.Name] = argument.Type
 	}
-	s.from = pgx.Identifier{target.Schema, target.Table}.Sanitize() + " AS " + u
+	s.from = pgx.Identifier{target.Schema, target.Table}.Sanitize() + " AS " + ownAlias
 	s.lastKey = s.buildLastKey()
 	for _, shape := range allShapes(len(target.Columns)) {
 		s.bounds = append(s.bounds, s.buildBoundary(shape))

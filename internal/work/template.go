@@ -11,6 +11,7 @@ import (
 type template struct {
 	pieces    []piece
 	canonical string // the statement's tokens without comments and layout; what the checksum covers
+	line      int    // of the file, where the statement begins
 }
 
 // piece is text, followed by what a placeholder stands for.
@@ -63,7 +64,7 @@ func compile(src source, w *Work, useAll bool) (*template, error) {
 
 // cut replaces the placeholders.
 func (p *parser) cut(useAll bool) (*template, error) {
-	compiled := &template{canonical: p.canonical()}
+	compiled := &template{canonical: p.canonical(), line: p.errorAt(p.start(0), "").Line}
 	declared, used := p.work.argumentNames(), map[string]bool{}
 	start, batches := p.start(0), 0
 	for i := 0; i < len(p.tokens); i++ {

@@ -337,3 +337,41 @@ func TestArgumentCheckRaisesWhatDoesNotFit(t *testing.T) {
 		assert.Error(t, check(name, text))
 	}
 }
+
+func TestTheExampleWorksRun(t *testing.T) {
+	t.Parallel()
+	conn := connect(t)
+	execute(t, conn, `
+CREATE TABLE public.users (id bigint PRIMARY KEY, email text, email_lower text);
+INSERT INTO public.users SELECT i, 'A' || i || '@example.com' FROM generate_series(1, 10) AS i;
+CREATE SCHEMA shop;
+CREATE TABLE shop.tenants (id int PRIMARY KEY, tax_rate numeric);
+INSERT INTO shop.tenants SELECT i, 0.19 FROM generate_series(1, 4) AS i;
+CREATE TABLE shop.order_lines (tenant_id int, id bigint, gross_price numeric, net_price numeric, tax numeric, PRIMARY KEY (tenant_id, id));
+INSERT INTO shop.order_lines SELECT i % 4 + 1, i, 119 FROM generate_series(1, 10) AS i;
+CREATE TABLE public.sessions (id uuid PRIMARY KEY, ended_at timestamptz);
+INSERT INTO public.sessions SELECT gen_random_uuid(), '2024-01-01 UTC'::timestamptz + i * interval '1 day' FROM generate_series(1, 10) AS i;`)
+	domain, before := "example.com", "2024-02-01"
+	arguments := Arguments{"domain": &domain, "before": &before}
+	types := map[string]string{"tenant_id": "integer", "id": "bigint"}
+	works, err := LoadDir("../../works")
+	require.NoError(t, err)
+	for _, w := range works {
+		table, err := w.TableName()
+		require.NoError(t, err)
+		target := Target{Schema: table[0], Table: table[1]}
+		for _, name := range w.Cursor {
+			column := Column{name, types[name]}
+			if w.Name == "sessions_delete_expired" {
+				column.Type = "uuid"
+			}
+			target.Columns = append(target.Columns, column)
+		}
+		s := NewStatements(w, target)
+		sql, values, err := s.Work(Range{nil, lastKey(t, conn, s)}, arguments)
+		require.NoError(t, err)
+		tag, err := conn.Exec(t.Context(), sql, values...)
+		require.NoError(t, err, w.Name)
+		assert.EqualValues(t, 10, tag.RowsAffected(), w.Name)
+	}
+}

@@ -39,6 +39,15 @@ type Work struct {
 	statement *template // nil for a work in Go
 }
 
+// StatementLine returns the line of the file on which the statement begins, 0 for a Go work. Line breaks of the file and of the text that
+// [Statements.Work] returns correspond from there on, so that a position in the one leads to a line in the other.
+func (w *Work) StatementLine() int {
+	if w.statement == nil {
+		return 0
+	}
+	return w.statement.line
+}
+
 // DoFunc changes the rows of one batch inside the sub-batch's transaction, which it must not end, and returns how many it changed.
 type DoFunc func(ctx context.Context, tx pgx.Tx, b Batch) (affected int64, err error)
 

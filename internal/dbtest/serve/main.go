@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbtest"
@@ -65,6 +66,13 @@ func execute(ctx context.Context, command []string, url string, signals <-chan o
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// The source is settled: what the caller asked for must not rule out the URL.
 	cmd.Env = append(os.Environ(), dbtest.URLVariable+"="+url, dbtest.SourceVariable+"=url", dbtest.AnnouncedVariable+"=yes")
+	if bin := os.Getenv(dbtest.BinVariable); bin != "" {
+		// Each package's tests run in its own folder.
+		if bin, err = filepath.Abs(bin); err != nil {
+			return 1, fmt.Errorf("resolve %s: %w", dbtest.BinVariable, err)
+		}
+		cmd.Env = append(cmd.Env, dbtest.BinVariable+"="+bin)
+	}
 	if err := cmd.Start(); err != nil {
 		return 1, fmt.Errorf("run %s: %w", command[0], err)
 	}

@@ -1,0 +1,129 @@
+package runner
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// kind is what an error of a sub-batch means for its job.
+type kind int
+
+const (
+	kindDone       kind = iota // no error
+	kindGivenBack              // stopped between sub-batches, or cancelled by ourselves
+	kindContention             // lost to others: back off, smaller, again
+	kindTimeout                // the sub-batch took too long: smaller, again
+	kindCancelled              // cancelled by someone: hold briefly, again
+	kindDefinition             // the work does not fit the table: no retry
+	kindResources              // the server lacks something: hold, again later
+	kindEndpoint               // the boundary query failed: hold, again later
+	kindConnection             // the connection is gone: nothing goes on from memory
+	kindFenced                 // the job is no longer ours
+	kindOther                  // data, and anything else: a failed attempt
+)
+
+// isLoss tells whether the sub-batch is worth trying again at once, smaller.
+func (k kind) isLoss() bool { return k == kindContention || k == kindTimeout }
+
+// failure is what is known beside the error itself.
+type failure struct {
+	connectionLost bool
+	cancelledByUs  bool
+	timedOut       bool // the statement's time had run out
+	alone          bool // the sub-batch was a single row
+}
+
+// classify sorts an error by its SQLSTATE (PostgreSQL's manual, appendix A).
+func classify(err error, f failure) kind {
+	var pg *pgconn.PgError
+	isServers := errors.As(err, &pg)
+	switch {
+	case errors.Is(err, errFenced), isServers && pg.Code == "BBM01":
+		return kindFenced
+	case f.connectionLost, errors.Is(err, errConnectionLost):
+		return kindConnection
+	case f.cancelledByUs:
+		return kindGivenBack
+	}
+	kind := kindOther
+	if isServers {
+		kind = kindOf(pg.Code, f)
+	}
+	if kind == kindOther && errors.Is(err, ErrJobEndpointNotFound) {
+		return kindEndpoint
+	}
+	return kind
+}
+
+func kindOf(sqlstate string, f failure) kind {
+	switch sqlstate {
+	case "55P03", "40P01", "40001": // lock_not_available, deadlock_detected, serialization_failure
+		return kindContention
+	case "57014": // query_canceled
+		switch {
+		case f.timedOut && f.alone:
+			return kindOther // smaller than one row it cannot be
+		case f.timedOut:
+			return kindTimeout
+		}
+		return kindCancelled
+	case "25006", "57P03": // read_only_sql_transaction, cannot_connect_now
+		return kindResources
+	case "57P01", "57P02", "57P05", "25P03": // admin_shutdown, crash_shutdown, idle_session_timeout, idle_in_transaction_session_timeout
+		return kindConnection
+	}
+	switch sqlstate[:2] {
+	case "08":
+		return kindConnection
+	case "53":
+		return kindResources
+	case "42":
+		return kindDefinition
+	}
+	return kindOther
+}
+
+//go:embed conditions.txt
+var conditions string
+
+// conditionNames maps a SQLSTATE to the name of its condition: 23514 to check_violation.
+var conditionNames = sync.OnceValue(func() map[string]string {
+	names := make(map[string]string)
+	for line := range strings.Lines(conditions) {
+		if code, name, ok := strings.Cut(strings.TrimSpace(line), " "); ok && code != "#" {
+			names[code] = name
+		}
+	}
+	return names
+})
+
+// exception describes an error for the history: the condition's name or the Go type of its root, and a message. A server's DETAIL is left out, since it
+// quotes rows.
+func exception(err error) (class, message string) {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		if name, known := conditionNames()[pg.Code]; known {
+			return name, printable(pg.Message)
+		}
+		return "SQLSTATE " + pg.Code, printable(pg.Message)
+	}
+	var panicked *panicError
+	if errors.As(err, &panicked) {
+		return "panic", printable(err.Error())
+	}
+	root := err
+	for next := errors.Unwrap(root); next != nil; next = errors.Unwrap(root) {
+		root = next
+	}
+	return printable(fmt.Sprintf("%T", root)), printable(err.Error())
+}
+
+// printable makes any text one that a text column takes: a message is never dropped for a byte in it.
+func printable(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+}

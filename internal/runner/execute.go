@@ -1,0 +1,198 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/work"
+)
+
+const (
+	// contentionLimit is how many times in a row a sub-batch may lose to others before its job's attempt has failed.
+	contentionLimit = 10
+	// contentionWait is the wait after the first such loss; it doubles up to contentionWaitLimit.
+	contentionWait      = 100 * time.Millisecond
+	contentionWaitLimit = 5 * time.Second
+)
+
+// execute runs a claimed job to its end, and records the end. The error that it returns is about the runner, never about the work.
+func (e *Executor) execute(ctx, workCtx context.Context, job *claimedJob) error {
+	e.runner.noteExecuted(job.migration.ID)
+	log := e.log.With("migration", job.migration.Name, "job", job.ID)
+	log.Debug("job started", "after", job.AfterKey, "until", job.UntilKey, "attempt", job.Attempts+1, "slot", e.slot)
+	started := time.Now()
+	end := e.work(ctx, workCtx, job)
+	if err := e.rollback(); err != nil {
+		return err
+	}
+	// The loss of a job is no end that we may record.
+	if end.kind == kindConnection || end.kind == kindFenced {
+		return fmt.Errorf("%w: job %d: %w", errConnectionLost, job.ID, end.err)
+	}
+	return e.record(job, end, log.With("duration", time.Since(started).Round(time.Millisecond)))
+}
+
+// outcome is how the execution of a job has ended.
+type outcome struct {
+	kind   kind
+	err    error  // what ended it, but for kindDone and kindGivenBack
+	reason string // for kindGivenBack
+}
+
+func givenBack(reason string) outcome { return outcome{kind: kindGivenBack, reason: reason} }
+
+// work changes sub-batch after sub-batch until the job is done, somebody wants it to stop, or an error ends the attempt.
+func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
+	limit := subBatchSize(job.migration.SubBatchSize, job.migration.BatchSize)
+	var next *endpoint // where the sub-batch to come ends; nil: not looked up yet
+	losses := 0        // to others, in a row
+	for !sameKey(job.ProgressKey, job.UntilKey) {
+		began := time.Now()
+		back, end, following, err := e.nextSubBatch(workCtx, job, next, limit)
+		if err != nil {
+			losses++
+			kind := classify(err, failure{
+				connectionLost: e.conn.IsClosed(), cancelledByUs: workCtx.Err() != nil,
+				timedOut: time.Since(began) >= e.config.StatementTimeout, alone: limit == 1,
+			})
+			if !kind.isLoss() || losses >= contentionLimit {
+				return ending(kind, err)
+			}
+			if reason, err := e.waitAfterLoss(ctx, job, err, losses); err != nil || reason != "" {
+				return outcomeOf(reason, err)
+			}
+			limit, next = max(1, limit/2), nil
+			continue
+		}
+		losses = 0
+		job.ProgressKey = end.key
+		next = &following
+		limit = subBatchSize(back.SubBatchSize, job.migration.BatchSize)
+		if sameKey(job.ProgressKey, job.UntilKey) {
+			break
+		}
+		if reason := e.whyStop(ctx, back.ExecutionEnabled, back.Status, back.IsOnHold); reason != "" {
+			return givenBack(reason)
+		}
+		if back.Pause > 0 {
+			sleep(ctx, back.Pause)
+			if reason, err := e.lookAgain(ctx, job); err != nil || reason != "" {
+				return outcomeOf(reason, err)
+			}
+		}
+	}
+	return outcome{kind: kindDone}
+}
+
+// nextSubBatch looks the end of the next sub-batch up where it did not travel with the one before, and runs it.
+func (e *Executor) nextSubBatch(
+	ctx context.Context, job *claimedJob, next *endpoint, limit int,
+) (back dbgen.JobProgressRow, end, following endpoint, err error) {
+	if next == nil {
+		end, err = e.boundary(ctx, e.conn, job.statements, work.Range{After: job.ProgressKey, Until: job.UntilKey}, limit)
+		if err != nil {
+			return back, end, following, err
+		}
+	} else {
+		end = *next
+	}
+	back, following, err = e.subBatch(ctx, job, end, limit)
+	return back, end, following, err
+}
+
+// waitAfterLoss backs off after a sub-batch that lost to others, with no transaction open, and tells why not to go on, if so.
+func (e *Executor) waitAfterLoss(ctx context.Context, job *claimedJob, loss error, losses int) (reason string, err error) {
+	if err := e.rollback(); err != nil {
+		return "", err
+	}
+	wait := jitter(min(contentionWait<<(losses-1), contentionWaitLimit))
+	e.log.Warn("sub-batch lost to others; it is tried again, smaller", "job", job.ID, "error", loss, "in", wait)
+	sleep(ctx, wait)
+	return e.lookAgain(ctx, job)
+}
+
+// lookAgain asks between two sub-batches whether to go on, and why not.
+func (e *Executor) lookAgain(ctx context.Context, job *claimedJob) (reason string, err error) {
+	if ctx.Err() != nil {
+		return e.whyStop(ctx, true, dbgen.BBMMigrationStatusRunning, false), nil
+	}
+	check, err := e.queries.JobCheck(ctx, e.conn, dbgen.JobCheckParams{JobID: job.ID, Claims: job.Claims})
+	switch {
+	case ctx.Err() != nil && !e.conn.IsClosed():
+		return e.whyStop(ctx, true, dbgen.BBMMigrationStatusRunning, false), nil
+	case errors.Is(err, pgx.ErrNoRows):
+		return "", errFenced
+	case err != nil:
+		return "", fmt.Errorf("look at job: %w", err)
+	}
+	return e.whyStop(ctx, check.ExecutionEnabled, check.Status, check.IsOnHold), nil
+}
+
+// whyStop says why a job must be given back between two sub-batches; "" to go on.
+func (e *Executor) whyStop(ctx context.Context, enabled bool, status dbgen.MigrationStatus, onHold bool) string {
+	switch {
+	case ctx.Err() != nil:
+		return "the runner was stopped"
+	case !enabled:
+		return "the fleet was disabled"
+	case status != dbgen.BBMMigrationStatusRunning:
+		return fmt.Sprintf("the migration is %s", status)
+	case onHold:
+		return "the migration was put on hold"
+	}
+	return ""
+}
+
+// outcomeOf is the end of a job between two sub-batches.
+func outcomeOf(reason string, err error) outcome {
+	if err != nil {
+		return ending(kindConnection, err)
+	}
+	return givenBack(reason)
+}
+
+func ending(kind kind, err error) outcome {
+	if kind == kindGivenBack {
+		return givenBack("the runner was stopped; the sub-batch in progress was rolled back")
+	}
+	return outcome{kind: kind, err: err}
+}
+
+// rollback ends what transaction is open. It does not depend on the caller's context: a stopped runner must give its job back.
+func (e *Executor) rollback() error {
+	if e.conn.IsClosed() {
+		return nil
+	}
+	if e.conn.PgConn().TxStatus() == 'I' {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
+	defer cancel()
+	if _, err := e.conn.Exec(ctx, "ROLLBACK"); err != nil {
+		return fmt.Errorf("%w: roll back: %w", errConnectionLost, err)
+	}
+	return nil
+}
+
+// subBatchSize is the number of rows of a transaction: never above that of a job.
+func subBatchSize(size, batchSize *int32) int {
+	limit := int32(work.DefaultSubBatchSize)
+	if size != nil {
+		limit = *size
+	}
+	if batchSize != nil {
+		limit = min(limit, *batchSize)
+	}
+	return int(limit)
+}
+
+// sameKey compares keys as texts, which tells whether they are the very same; their order only the server knows.
+func sameKey(a, b []string) bool {
+	return (a == nil) == (b == nil) && slices.Equal(a, b)
+}

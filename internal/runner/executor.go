@@ -1,0 +1,206 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/session"
+	"github.com/bbm-runner/bbm-runner/internal/work"
+)
+
+const (
+	// idleLimit bounds the back-off while idle, as a multiple of the poll interval.
+	idleLimit = 6
+	// reconnectLimit bounds the back-off while the server cannot be reached.
+	reconnectLimit = 10 * time.Second
+	// idleInTransaction ends a session whose client hangs in a transaction, so that its slot is free within half a minute.
+	idleInTransaction = 30 * time.Second
+	// recordTimeout is how long an ending may take to be recorded once the work has been cancelled.
+	recordTimeout = 15 * time.Second
+	// waitingInterval is the longest wait while a migration's older transactions end: most last milliseconds.
+	waitingInterval = 200 * time.Millisecond
+)
+
+// errConnectionLost is returned when the connection cannot be used any more: nothing may go on from memory.
+var errConnectionLost = errors.New("connection lost")
+
+// Executor is one goroutine's share of a runner: one connection, at most one slot, at most one job.
+type Executor struct {
+	runner   *Runner
+	config   Config
+	queries  *dbgen.Queries
+	log      *slog.Logger
+	identity string
+	works    []string // "name:checksum" of each work
+	names    []string // of each work
+
+	// What belongs to the present connection.
+	conn         *pgx.Conn
+	slot         int32 // 0: none
+	announced    []string
+	sessionOf    sessionSettings
+	targets      map[int64]*work.Statements // by migration
+	maintainedAt time.Time
+}
+
+func (r *Runner) newExecutor(number int) *Executor {
+	e := &Executor{
+		runner: r, config: r.config, queries: dbgen.New(), identity: identity(r.config.Version),
+		log: r.config.Logger.With("worker", number), works: []string{}, names: []string{},
+	}
+	for _, w := range r.works.All() {
+		e.works = append(e.works, w.Name+":"+w.Checksum())
+		e.names = append(e.names, w.Name)
+	}
+	return e
+}
+
+// run connects and serves, again and again, until ctx ends or the executor is idle for good.
+func (e *Executor) run(ctx, workCtx context.Context) error {
+	backoff := 100 * time.Millisecond
+	for ctx.Err() == nil {
+		err := e.connect(ctx)
+		if err == nil {
+			backoff = 100 * time.Millisecond
+			err = e.serve(ctx, workCtx)
+			e.disconnect()
+		}
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		if !errors.Is(err, errConnectionLost) {
+			return err
+		}
+		e.log.Warn("reconnecting", "error", err, "in", backoff)
+		sleep(ctx, jitter(backoff))
+		backoff = min(2*backoff, reconnectLimit)
+	}
+	return nil
+}
+
+func (e *Executor) connect(ctx context.Context) error {
+	conn, err := session.Connect(ctx, e.runner.connConfig, session.Config{
+		LockTimeout:              e.config.LockTimeout,
+		StatementTimeout:         e.config.StatementTimeout,
+		IdleInTransactionTimeout: idleInTransaction,
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", errConnectionLost, err)
+	}
+	e.conn = conn
+	e.slot = 0
+	e.announced = []string{}
+	e.sessionOf = sessionSettings{}
+	e.targets = make(map[int64]*work.Statements)
+	return nil
+}
+
+// disconnect ends the session, and with it gives back its slot and its announcements.
+func (e *Executor) disconnect() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = e.conn.Close(ctx)
+}
+
+// serve steps until ctx ends, the connection is lost or, where so configured, nothing is left to do.
+func (e *Executor) serve(ctx, workCtx context.Context) error {
+	var announced int32 // the parameter is off
+	if e.config.Enabled {
+		announced = 1
+	}
+	if err := e.queries.RunnerAnnounce(ctx, e.conn, announced); err != nil {
+		return e.lost(fmt.Errorf("announce: %w", err))
+	}
+	if !e.config.Enabled {
+		return e.standBy(ctx)
+	}
+	idle := e.config.PollInterval
+	for ctx.Err() == nil {
+		result, err := e.step(ctx, workCtx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case e.conn.IsClosed(), errors.Is(err, errConnectionLost):
+			return fmt.Errorf("%w: %w", errConnectionLost, err)
+		case errors.Is(err, ErrExecutionDisabled) && e.config.UntilIdle:
+			return err
+		case errors.Is(err, ErrLockInUse), errors.Is(err, ErrExecutionDisabled):
+			e.log.Debug("idle", "reason", err)
+		case err != nil:
+			e.log.Error("step failed", "error", err)
+		case result == busy:
+			idle = e.config.PollInterval
+			continue
+		default:
+			e.log.Debug("nothing to do")
+		}
+		wait := jitter(idle)
+		if result == waiting {
+			wait = min(wait, waitingInterval)
+		} else if e.config.UntilIdle && err == nil {
+			done, err := e.isSettled(ctx)
+			if err != nil {
+				return e.lost(err)
+			}
+			if done {
+				return nil
+			}
+		}
+		sleep(ctx, wait)
+		idle = min(idle*3/2, idleLimit*e.config.PollInterval)
+	}
+	return nil
+}
+
+// standBy holds the connection, so that status can tell why nothing runs.
+func (e *Executor) standBy(ctx context.Context) error {
+	if e.config.UntilIdle {
+		return ErrParameterOff
+	}
+	e.log.Warn(ErrParameterOff.Error())
+	for ctx.Err() == nil {
+		sleep(ctx, jitter(e.config.PollInterval))
+		if err := e.conn.Ping(ctx); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("%w: %w", errConnectionLost, err)
+		}
+	}
+	return nil
+}
+
+// isSettled tells whether no migration whose work this runner has can be brought forward any more, by it or by another runner.
+func (e *Executor) isSettled(ctx context.Context) (bool, error) {
+	unsettled, err := e.queries.MigrationCountUnsettled(ctx, e.conn, dbgen.MigrationCountUnsettledParams{
+		Works: e.works, WorkNames: e.names, OnlyNames: e.config.Only,
+	})
+	if err != nil {
+		return false, fmt.Errorf("look for unsettled migrations: %w", err)
+	}
+	return unsettled == 0, nil
+}
+
+// lost marks an error that leaves nothing to do but to reconnect.
+func (e *Executor) lost(err error) error {
+	return fmt.Errorf("%w: %w", errConnectionLost, err)
+}
+
+// sleep waits for a length of time or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// jitter spreads runners that started together: between half of d and one and a half.
+func jitter(d time.Duration) time.Duration {
+	return d/2 + rand.N(d+1)
+}

@@ -1,0 +1,94 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+)
+
+const (
+	// resourcesHold is how long a migration waits when the server lacks disk, memory or connections, or is read-only.
+	resourcesHold = time.Minute
+	// cancelledHold is how long a migration waits when someone has cancelled its statement: time for them to pause it.
+	cancelledHold = 15 * time.Second
+)
+
+// record writes how a job has ended. It does not depend on the runner's context: an end that has happened must be told.
+func (e *Executor) record(job *claimedJob, end outcome, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
+	defer cancel()
+	var err error
+	switch end.kind {
+	case kindDone:
+		err = e.succeed(ctx, job, log)
+	case kindGivenBack:
+		err = e.release(ctx, job, "Interrupted", end.reason, log)
+	case kindCancelled:
+		err = e.releaseAndHold(ctx, job, end.err, cancelledHold, log)
+	case kindResources, kindEndpoint:
+		err = e.releaseAndHold(ctx, job, end.err, resourcesHold, log)
+	default:
+		err = e.fail(ctx, job, end, log)
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = errFenced
+	}
+	if err != nil {
+		return fmt.Errorf("%w: record end of job %d: %w", errConnectionLost, job.ID, err)
+	}
+	return nil
+}
+
+func (e *Executor) succeed(ctx context.Context, job *claimedJob, log *slog.Logger) error {
+	ended, err := e.queries.JobSucceed(ctx, e.conn, dbgen.JobSucceedParams{JobID: job.ID, Claims: job.Claims})
+	if err != nil {
+		return err
+	}
+	log.Info("job succeeded", "processed_rows", ended.ProcessedRows, "affected_rows", ended.AffectedRows)
+	return nil
+}
+
+func (e *Executor) fail(ctx context.Context, job *claimedJob, end outcome, log *slog.Logger) error {
+	class, message := exception(end.err)
+	failed, err := e.queries.JobFail(ctx, e.conn, dbgen.JobFailParams{
+		JobID: job.ID, Claims: job.Claims, ExceptionClass: class, ExceptionMessage: message,
+		IsFatal: end.kind == kindDefinition, RetryBase: e.config.RetryBase, RetryLimit: e.config.RetryLimit, ChangedBy: e.identity,
+	})
+	if err != nil {
+		return err
+	}
+	delete(e.targets, job.migration.ID) // what failed may be what we remember of the table
+	log.Error("job failed", "attempts", failed.Attempts, "exception", class, "error", message)
+	if failed.IsMigrationFailed {
+		log.Error("migration failed")
+		e.config.Report(ctx, end.err, map[string]string{
+			"migration": job.migration.Name, "work": job.work.Name, "job": fmt.Sprint(job.ID), "exception": class,
+		})
+	}
+	return nil
+}
+
+func (e *Executor) release(ctx context.Context, job *claimedJob, class, message string, log *slog.Logger) error {
+	_, err := e.queries.JobRelease(ctx, e.conn, dbgen.JobReleaseParams{
+		JobID: job.ID, Claims: job.Claims, ExceptionClass: class, ExceptionMessage: message,
+	})
+	if err != nil {
+		return err
+	}
+	log.Info("job given back", "exception", class, "reason", message, "progress", job.ProgressKey)
+	return nil
+}
+
+func (e *Executor) releaseAndHold(ctx context.Context, job *claimedJob, cause error, length time.Duration, log *slog.Logger) error {
+	class, message := exception(cause)
+	if err := e.hold(ctx, job.migration.ID, length, class+": "+message); err != nil {
+		return err
+	}
+	return e.release(ctx, job, class, message, log)
+}

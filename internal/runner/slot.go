@@ -1,0 +1,92 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+)
+
+// takeSlot takes the advisory lock of one of the fleet's slots, or keeps the one it has; [ErrLockInUse] when all are held by others.
+func (e *Executor) takeSlot(ctx context.Context, slots int32) error {
+	if e.slot > slots {
+		if err := e.releaseSlot(ctx); err != nil {
+			return err
+		}
+	}
+	if e.slot != 0 {
+		return nil
+	}
+	for slot := int32(1); slot <= slots; slot++ {
+		locked, err := e.queries.SlotTryLock(ctx, e.conn, slot)
+		if err != nil {
+			return fmt.Errorf("lock slot %d: %w", slot, err)
+		}
+		if locked {
+			e.slot = slot
+			return e.recoverSlot(ctx, slot)
+		}
+	}
+	return ErrLockInUse
+}
+
+// releaseSlot gives the slot back, if there is one, so that a runner without the works at hand never starves one that has them.
+func (e *Executor) releaseSlot(ctx context.Context) error {
+	if e.slot == 0 {
+		return nil
+	}
+	slot := e.slot
+	e.slot = 0
+	if _, err := e.queries.SlotUnlock(ctx, e.conn, slot); err != nil {
+		return fmt.Errorf("unlock slot %d: %w", slot, err)
+	}
+	return nil
+}
+
+// recoverLostJobs puts back the jobs of runners that are gone: a job that runs in a slot whose lock is free has lost its runner. It looks at
+// every slot with a running job, those above the present number too.
+func (e *Executor) recoverLostJobs(ctx context.Context) error {
+	slots, err := e.queries.SlotListRunning(ctx, e.conn)
+	if err != nil {
+		return fmt.Errorf("list running slots: %w", err)
+	}
+	if slices.Contains(slots, e.slot) {
+		// Between two jobs nothing runs in our own slot: an ending that could not be recorded is lost like any other.
+		if err := e.recoverSlot(ctx, e.slot); err != nil {
+			return err
+		}
+	}
+	for _, slot := range slots {
+		if slot == e.slot {
+			continue
+		}
+		locked, err := e.queries.SlotTryLock(ctx, e.conn, slot)
+		if err != nil {
+			return fmt.Errorf("lock slot %d: %w", slot, err)
+		}
+		if !locked {
+			continue
+		}
+		err = e.recoverSlot(ctx, slot)
+		if _, unlockErr := e.queries.SlotUnlock(ctx, e.conn, slot); err == nil {
+			err = unlockErr
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recoverSlot needs the slot's lock, held since an earlier statement: what it then sees as running has no runner.
+func (e *Executor) recoverSlot(ctx context.Context, slot int32) error {
+	jobs, err := e.queries.JobRecover(ctx, e.conn, dbgen.JobRecoverParams{Slot: slot})
+	if err != nil {
+		return fmt.Errorf("recover jobs of slot %d: %w", slot, err)
+	}
+	for _, job := range jobs {
+		e.log.Warn("job has lost its runner; it goes on from where it was", "job", job.ID, "slot", slot, "progress", job.ProgressKey)
+	}
+	return nil
+}

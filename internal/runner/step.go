@@ -1,0 +1,95 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+)
+
+// stepResult is what a step without an error found.
+type stepResult int
+
+const (
+	idle    stepResult = iota // nothing to do
+	waiting                   // a migration waits for older transactions, which mostly end soon
+	busy                      // something was done: look again at once
+)
+
+// maintenanceInterval is how often the log's partitions are looked after: months are made three ahead, so that a day would do.
+const maintenanceInterval = time.Hour
+
+// step is one cycle: it looks at the gates, recovers lost jobs, takes a slot, prepares what is new, and executes at most one job.
+func (e *Executor) step(ctx, workCtx context.Context) (stepResult, error) {
+	fleet, err := e.queries.FleetGet(ctx, e.conn)
+	if err != nil {
+		return idle, fmt.Errorf("read fleet settings: %w", err)
+	}
+	if err := e.announceWorks(ctx); err != nil {
+		return idle, err
+	}
+	if err := e.recoverLostJobs(ctx); err != nil {
+		return idle, err
+	}
+	e.maintain(ctx)
+	if !fleet.ExecutionEnabled {
+		return idle, errJoin(ErrExecutionDisabled, e.releaseSlot(ctx))
+	}
+	if err := e.takeSlot(ctx, fleet.Slots); err != nil {
+		return idle, err
+	}
+	prepared, err := e.prepare(ctx)
+	if err != nil {
+		return idle, errJoin(err, e.releaseSlot(ctx))
+	}
+	job, ended, err := e.claim(ctx)
+	if err != nil {
+		return idle, errJoin(err, e.releaseSlot(ctx))
+	}
+	if job != nil {
+		return busy, e.execute(ctx, workCtx, job)
+	}
+	if ended {
+		return busy, nil
+	}
+	return prepared, e.releaseSlot(ctx)
+}
+
+// announceWorks shows to status which unfinished migrations' works this runner has.
+func (e *Executor) announceWorks(ctx context.Context) error {
+	rows, err := e.queries.RunnerAnnounceWorks(ctx, e.conn, dbgen.RunnerAnnounceWorksParams{Works: e.works, AnnouncedWorks: e.announced})
+	if err != nil {
+		return fmt.Errorf("announce works: %w", err)
+	}
+	for _, row := range rows {
+		if row.Locked {
+			e.announced = append(e.announced, row.Work)
+		}
+	}
+	return nil
+}
+
+// maintain looks after the log's partitions. A failure is no reason to stop: the default partition takes what has no month.
+func (e *Executor) maintain(ctx context.Context) {
+	if time.Since(e.maintainedAt) < maintenanceInterval {
+		return
+	}
+	e.maintainedAt = time.Now()
+	partitions, err := e.queries.LogPartitionsMaintain(ctx, e.conn, int32(e.config.RetentionMonths))
+	if err != nil {
+		e.log.Warn("the log's partitions could not be looked after; trying again in an hour", "error", err)
+		return
+	}
+	for _, p := range partitions {
+		e.log.Info("log partition "+p.Action, "partition", p.PartitionName)
+	}
+}
+
+// errJoin keeps the first error in front; a nil second one leaves it as it is.
+func errJoin(first, second error) error {
+	if second == nil {
+		return first
+	}
+	return fmt.Errorf("%w; %w", first, second)
+}

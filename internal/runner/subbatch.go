@@ -1,0 +1,143 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/work"
+)
+
+const (
+	beginSubBatch = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+	// A savepoint gives a Go work a pgx.Tx of its own inside the transaction that the fence has begun.
+	beginWork = "SAVEPOINT bbm_work"
+)
+
+// errFenced is returned when the job is no longer ours, or does not stand where we think.
+var errFenced = errors.New("fenced off: the job is no longer ours")
+
+// errEndedByRunner is what a Go work gets that tries to end the transaction.
+var errEndedByRunner = errors.New("the runner ends the sub-batch's transaction: return from the work instead")
+
+// subBatch changes the rows of one range and moves the progress, in one transaction and two round trips: first BEGIN, the fence, the work and
+// the boundary of what follows; then, once the fence has been read, progress and COMMIT. A Go work runs between the two.
+func (e *Executor) subBatch(
+	ctx context.Context, job *claimedJob, end endpoint, limit int,
+) (back dbgen.JobProgressRow, following endpoint, err error) {
+	r := work.Range{After: job.ProgressKey, Until: end.key}
+	rest := work.Range{After: end.key, Until: job.UntilKey}
+	transactionID, affected, following, err := e.change(ctx, job, r, rest, limit)
+	if err != nil {
+		return back, following, err
+	}
+	if job.work.Do != nil {
+		if affected, err = e.call(ctx, job, r); err != nil {
+			return back, following, err
+		}
+	}
+	back, err = e.commit(ctx, dbgen.JobProgressParams{
+		JobID: job.ID, Claims: job.Claims, MigrationID: job.migration.ID, Slot: uint32(e.slot),
+		UntilKey: end.key, ProcessedRows: end.rows, AffectedRows: affected, TransactionID: transactionID,
+	})
+	return back, following, err
+}
+
+// change is the first round trip.
+func (e *Executor) change(
+	ctx context.Context, job *claimedJob, r, rest work.Range, limit int,
+) (transactionID string, affected int64, following endpoint, err error) {
+	fence := dbgen.JobFenceParams{JobID: job.ID, Claims: job.Claims, ProgressKey: job.ProgressKey}
+	var p pipeline
+	p.batch.Queue(beginSubBatch)
+	_, _ = e.queries.JobFence(ctx, p.queue(), fence)
+	if job.work.Do == nil {
+		sql, values, err := job.statements.Work(r, job.arguments)
+		if err != nil {
+			return "", 0, endpoint{}, err
+		}
+		p.batch.Queue(sql, values...)
+	}
+	isLast := sameKey(rest.After, rest.Until)
+	if !isLast {
+		sql, values := job.statements.Boundary(rest, limit)
+		p.batch.Queue(sql, values...)
+	}
+	p.send(ctx, e.conn)
+	defer func() {
+		if closeErr := p.close(); err == nil {
+			err = closeErr
+		}
+	}()
+
+	if _, err := p.results.Exec(); err != nil {
+		return "", 0, endpoint{}, fmt.Errorf("begin: %w", err)
+	}
+	transactionID, err = e.queries.JobFence(ctx, p.replay(), fence)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", 0, endpoint{}, errFenced
+	}
+	if err != nil {
+		return "", 0, endpoint{}, fmt.Errorf("fence: %w", err)
+	}
+	if job.work.Do == nil {
+		tag, err := p.results.Exec()
+		if err != nil {
+			return "", 0, endpoint{}, err
+		}
+		affected = tag.RowsAffected()
+	}
+	if !isLast {
+		following, err = scanEndpoint(p.results.QueryRow(), rest)
+	}
+	return transactionID, affected, following, err
+}
+
+// call runs a Go work between the two round trips. A panic is recovered: its stack goes to the log, and the attempt fails.
+func (e *Executor) call(ctx context.Context, job *claimedJob, r work.Range) (affected int64, err error) {
+	tx, err := e.conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: beginWork})
+	if err != nil {
+		return 0, fmt.Errorf("begin work: %w", err)
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			e.log.Error("work panicked", "work", job.work.Name, "panic", v, "stack", string(debug.Stack()))
+			err = &panicError{value: v}
+			e.config.Report(ctx, err, map[string]string{"migration": job.migration.Name, "work": job.work.Name})
+		}
+	}()
+	return job.work.Do(ctx, workTx{tx}, job.statements.Batch(job.migration.Name, r, job.arguments, int(job.Attempts)+1))
+}
+
+// commit is the second round trip. COMMIT travels with the progress: when the fence does not hold, the server raises and ignores the COMMIT.
+func (e *Executor) commit(ctx context.Context, progress dbgen.JobProgressParams) (back dbgen.JobProgressRow, err error) {
+	var p pipeline
+	_, _ = e.queries.JobProgress(ctx, p.queue(), progress)
+	p.batch.Queue("COMMIT")
+	p.send(ctx, e.conn)
+	back, err = e.queries.JobProgress(ctx, p.replay(), progress)
+	if err != nil {
+		_ = p.close()
+		return back, fmt.Errorf("progress: %w", err)
+	}
+	if _, err := p.results.Exec(); err != nil {
+		_ = p.close()
+		return back, fmt.Errorf("commit: %w", err)
+	}
+	return back, p.close()
+}
+
+// workTx keeps a Go work from ending the transaction that it shares with the job's progress.
+type workTx struct{ pgx.Tx }
+
+func (workTx) Commit(context.Context) error   { return errEndedByRunner }
+func (workTx) Rollback(context.Context) error { return errEndedByRunner }
+
+// panicError is a panic of a Go work.
+type panicError struct{ value any }
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }

@@ -1,0 +1,177 @@
+package work
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+)
+
+// largeTable is how many rows make a full scan for each sub-batch intolerable: reading 100,000 takes about 10 ms, as long as a sub-batch of
+// 1,000 should take altogether, and the time grows with the square of the table.
+const largeTable = 100_000
+
+// explainPrefix asks for the plan alone; VERBOSE tells schemas and qualifies columns.
+const explainPrefix = "EXPLAIN (FORMAT JSON, VERBOSE, COSTS OFF) "
+
+// checkPlan judges how the statement reads the target for a range of it. An empty table has none, and passes.
+func (c check) checkPlan(ctx context.Context) (warnings []string, err error) {
+	r, err := c.firstRange(ctx)
+	if err != nil || r.Until == nil {
+		return nil, err
+	}
+	sql, values, err := c.statements.Work(r, c.arguments)
+	if err != nil {
+		return nil, err
+	}
+	var text []byte
+	err = c.tx.QueryRow(ctx, explainPrefix+sql, append([]any{pgx.QueryExecModeDescribeExec}, values...)...).Scan(&text)
+	if err != nil {
+		return nil, c.blame(err, sql, len(explainPrefix), "plan the statement")
+	}
+	var plans []struct{ Plan planNode }
+	if err := json.Unmarshal(text, &plans); err != nil {
+		return nil, fmt.Errorf("read the plan of work %q: %w", c.work.Name, err)
+	}
+	parts, err := c.queries.TargetListParts(ctx, c.tx, c.target.Oid)
+	if err != nil {
+		return nil, fmt.Errorf("list the partitions of %s: %w", c.target.Name, err)
+	}
+	judged := judgement{parts: make(map[part]bool, len(parts)), column: c.target.Columns[0].Name}
+	for _, p := range parts {
+		judged.parts[part{p.SchemaName, p.TableName}] = true
+	}
+	for _, root := range plans {
+		judged.judge(root.Plan)
+	}
+	return c.verdict(judged)
+}
+
+// firstRange is one sub-batch near the start of the table, with a lower bound where there are rows enough.
+func (c check) firstRange(ctx context.Context) (Range, error) {
+	var last, first, next Key
+	var rows int64
+	var reachedEnd bool
+	err := c.tx.QueryRow(ctx, c.statements.LastKey(), pgx.QueryExecModeDescribeExec).Scan((*[]string)(&last))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Range{}, nil
+	}
+	for _, step := range []struct {
+		key   *Key
+		limit int
+	}{{&first, 1}, {&next, DefaultSubBatchSize}} {
+		if err != nil || reachedEnd {
+			break
+		}
+		sql, values := c.statements.Boundary(Range{first, last}, step.limit)
+		err = c.tx.QueryRow(ctx, sql, append([]any{pgx.QueryExecModeDescribeExec}, values...)...).
+			Scan((*[]string)(step.key), &rows, &reachedEnd)
+	}
+	switch fault := definitionFault(err); {
+	case fault != nil:
+		return Range{}, invalid(dbgen.BBMMigrationFailureCodeInvalidTable, "%s: %s", c.target.Name, plainMessage(fault))
+	case err != nil:
+		return Range{}, fmt.Errorf("read the first keys of %s: %w", c.target.Name, err)
+	case next == nil:
+		return Range{Until: last}, nil
+	}
+	return Range{first, next}, nil
+}
+
+// verdict turns what the plan has shown into an error or a warning.
+func (c check) verdict(judged judgement) (warnings []string, err error) {
+	switch {
+	case judged.byIndex || judged.readers == 0 && judged.empty:
+		return nil, nil
+	case judged.readers == 0:
+		return nil, invalid(dbgen.BBMMigrationFailureCodeInvalidWork,
+			"%s: the statement does not read %s, the table of its header; put @batch to that table, or correct the header",
+			c.work.file(), c.target.Name)
+	}
+	problem := fmt.Sprintf("%s: the statement reads all of %s for each sub-batch, since no index finds its range by %s; "+
+		"put @batch(alias) to the reading of that table, where nothing hides its columns",
+		c.work.file(), c.target.Name, WriteName(judged.column))
+	if c.target.Rows >= largeTable {
+		return nil, invalid(dbgen.BBMMigrationFailureCodeInvalidWork, "%s", problem)
+	}
+	return []string{fmt.Sprintf("%s; with %d rows or more it is refused", problem, largeTable)}, nil
+}
+
+// planNode is what counts here of a node of EXPLAIN's JSON.
+type planNode struct {
+	NodeType      string     `json:"Node Type"`
+	Schema        string     `json:"Schema"`
+	Table         string     `json:"Relation Name"`
+	Alias         string     `json:"Alias"`
+	IndexCond     string     `json:"Index Cond"`
+	OneTimeFilter string     `json:"One-Time Filter"`
+	Plans         []planNode `json:"Plans"`
+}
+
+type part struct{ schema, table string }
+
+// judgement is what a plan shows about the target, which is any of the parts.
+type judgement struct {
+	parts  map[part]bool
+	column string // the cursor's first
+
+	readers int  // nodes that read the target
+	byIndex bool // one of them by an index condition on the column
+	empty   bool // some branch is known to have no row, so that it is not planned
+}
+
+func (j *judgement) judge(node planNode) {
+	if node.NodeType == "Result" && node.OneTimeFilter == "false" {
+		j.empty = true
+	}
+	if node.NodeType != "ModifyTable" && j.parts[part{node.Schema, node.Table}] {
+		j.readers++
+		j.byIndex = j.byIndex || j.isBounded(node, node.Alias)
+	}
+	for _, child := range node.Plans {
+		j.judge(child)
+	}
+}
+
+// isBounded looks for the index condition in the node, or for a bitmap scan in the nodes beneath.
+func (j *judgement) isBounded(node planNode, alias string) bool {
+	return mentions(node.IndexCond, alias, j.column) || slices.ContainsFunc(node.Plans, func(child planNode) bool {
+		return strings.HasPrefix(child.NodeType, "Bitmap") && child.NodeType != "BitmapOr" && j.isBounded(child, alias)
+	})
+}
+
+// mentions reports whether a condition, as EXPLAIN writes it, names the alias's column. The server quotes reserved words too, so each
+// form of a name counts.
+func mentions(condition, alias, column string) bool {
+	for _, a := range []string{alias, pgx.Identifier{alias}.Sanitize()} {
+		for _, c := range []string{column, pgx.Identifier{column}.Sanitize()} {
+			name := a + "." + c
+			for rest := condition; ; {
+				at := strings.Index(rest, name)
+				if at < 0 {
+					break
+				}
+				before, _ := utf8.DecodeLastRuneInString(rest[:at])
+				after, _ := utf8.DecodeRuneInString(rest[at+len(name):])
+				if !inName(before) && !inName(after) {
+					return true
+				}
+				rest = rest[at+len(name):]
+			}
+		}
+	}
+	return false
+}
+
+// inName reports whether a character would make a name a longer one.
+func inName(r rune) bool {
+	return r == '_' || r == '$' || r == '"' || r == '.' || r != utf8.RuneError && (unicode.IsLetter(r) || unicode.IsDigit(r))
+}
