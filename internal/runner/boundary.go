@@ -10,35 +10,56 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
-// querier is a connection or a transaction.
-type querier interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
 // endpoint is where a job or a sub-batch ends, and how many rows its range held when it was looked at.
 type endpoint struct {
 	key  work.Key
 	rows int64
 }
 
-// boundary finds the end of the next limit rows of a range. Where fewer are left it is the range's own end.
-func (e *Executor) boundary(ctx context.Context, q querier, s *work.Statements, r work.Range, limit int) (endpoint, error) {
-	sql, values := s.Boundary(r, limit)
-	return scanEndpoint(q.QueryRow(ctx, sql, values...), r)
+// boundary finds the end of the next limit rows of a range, in the transaction that is open or, where none is, in one of its own. Where fewer rows
+// are left it is the range's own end. Its error is [ErrJobEndpointNotFound].
+func (e *Executor) boundary(ctx context.Context, s *work.Statements, r work.Range, limit int) (end endpoint, err error) {
+	alone := e.conn.PgConn().TxStatus() == 'I'
+	var p pipeline
+	if alone {
+		p.batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
+	}
+	p.queueBoundary(s, r, limit)
+	if alone {
+		p.batch.Queue("COMMIT")
+	}
+	p.send(ctx, e.conn)
+	defer func() {
+		if closeErr := p.close(); err == nil && closeErr != nil {
+			err = fmt.Errorf("%w: %w", ErrJobEndpointNotFound, closeErr)
+		}
+	}()
+	if alone {
+		if _, err := p.results.Exec(); err != nil {
+			return endpoint{}, fmt.Errorf("%w: %w", ErrJobEndpointNotFound, err)
+		}
+	}
+	return p.readBoundary(r)
 }
 
-func scanEndpoint(row pgx.Row, r work.Range) (endpoint, error) {
+func (p *pipeline) queueBoundary(s *work.Statements, r work.Range, limit int) {
+	sql, values := s.Boundary(r, limit)
+	p.batch.Queue(work.StreamingPlans)
+	p.batch.Queue(sql, values...)
+}
+
+func (p *pipeline) readBoundary(r work.Range) (endpoint, error) {
 	var found endpoint
 	var reachedEnd bool
-	err := row.Scan(&found.key, &found.rows, &reachedEnd)
+	_, err := p.results.Exec()
+	if err == nil {
+		err = p.results.QueryRow().Scan(&found.key, &found.rows, &reachedEnd)
+	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return endpoint{key: r.Until}, nil
 	}
 	if err != nil {
 		return endpoint{}, fmt.Errorf("%w: %w", ErrJobEndpointNotFound, err)
-	}
-	if reachedEnd {
-		found.key = r.Until
 	}
 	return found, nil
 }

@@ -139,7 +139,7 @@ func (e *Executor) startJob(ctx context.Context, tx pgx.Tx, c *claimedJob) (*dbg
 	if slices.Equal(m.FrontierKey, m.MaxKey) {
 		return nil, nil
 	}
-	end, err := e.boundary(ctx, tx, c.statements, work.Range{After: m.FrontierKey, Until: m.MaxKey}, int(*m.BatchSize))
+	end, err := e.boundary(ctx, c.statements, work.Range{After: m.FrontierKey, Until: m.MaxKey}, int(*m.BatchSize))
 	if err != nil {
 		return nil, err
 	}

@@ -95,7 +95,7 @@ func (e *Executor) nextSubBatch(
 	ctx context.Context, job *claimedJob, next *endpoint, limit int,
 ) (back dbgen.JobProgressRow, end, following endpoint, err error) {
 	if next == nil {
-		end, err = e.boundary(ctx, e.conn, job.statements, work.Range{After: job.ProgressKey, Until: job.UntilKey}, limit)
+		end, err = e.boundary(ctx, job.statements, work.Range{After: job.ProgressKey, Until: job.UntilKey}, limit)
 		if err != nil {
 			return back, end, following, err
 		}

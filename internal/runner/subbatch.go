@@ -24,14 +24,13 @@ var errFenced = errors.New("fenced off: the job is no longer ours")
 // errEndedByRunner is what a Go work gets that tries to end the transaction.
 var errEndedByRunner = errors.New("the runner ends the sub-batch's transaction: return from the work instead")
 
-// subBatch changes the rows of one range and moves the progress, in one transaction and two round trips: first BEGIN, the fence, the work and
-// the boundary of what follows; then, once the fence has been read, progress and COMMIT. A Go work runs between the two.
+// subBatch changes the rows of one range and moves the progress, in one transaction and two round trips: first BEGIN, the fence and the work; then,
+// once the fence has been read, the boundary of what follows, the progress and COMMIT. A Go work runs between the two.
 func (e *Executor) subBatch(
 	ctx context.Context, job *claimedJob, end endpoint, limit int,
 ) (back dbgen.JobProgressRow, following endpoint, err error) {
 	r := work.Range{After: job.ProgressKey, Until: end.key}
-	rest := work.Range{After: end.key, Until: job.UntilKey}
-	transactionID, affected, following, err := e.change(ctx, job, r, rest, limit)
+	transactionID, affected, err := e.change(ctx, job, r)
 	if err != nil {
 		return back, following, err
 	}
@@ -40,17 +39,14 @@ func (e *Executor) subBatch(
 			return back, following, err
 		}
 	}
-	back, err = e.commit(ctx, dbgen.JobProgressParams{
+	return e.commit(ctx, job, limit, dbgen.JobProgressParams{
 		JobID: job.ID, Claims: job.Claims, MigrationID: job.migration.ID, Slot: uint32(e.slot),
 		UntilKey: end.key, ProcessedRows: end.rows, AffectedRows: affected, TransactionID: transactionID,
 	})
-	return back, following, err
 }
 
 // change is the first round trip.
-func (e *Executor) change(
-	ctx context.Context, job *claimedJob, r, rest work.Range, limit int,
-) (transactionID string, affected int64, following endpoint, err error) {
+func (e *Executor) change(ctx context.Context, job *claimedJob, r work.Range) (transactionID string, affected int64, err error) {
 	fence := dbgen.JobFenceParams{JobID: job.ID, Claims: job.Claims, ProgressKey: job.ProgressKey}
 	var p pipeline
 	p.batch.Queue(beginSubBatch)
@@ -58,13 +54,8 @@ func (e *Executor) change(
 	if job.work.Do == nil {
 		sql, values, err := job.statements.Work(r, job.arguments)
 		if err != nil {
-			return "", 0, endpoint{}, err
+			return "", 0, err
 		}
-		p.batch.Queue(sql, values...)
-	}
-	isLast := sameKey(rest.After, rest.Until)
-	if !isLast {
-		sql, values := job.statements.Boundary(rest, limit)
 		p.batch.Queue(sql, values...)
 	}
 	p.send(ctx, e.conn)
@@ -75,26 +66,23 @@ func (e *Executor) change(
 	}()
 
 	if _, err := p.results.Exec(); err != nil {
-		return "", 0, endpoint{}, fmt.Errorf("begin: %w", err)
+		return "", 0, fmt.Errorf("begin: %w", err)
 	}
 	transactionID, err = e.queries.JobFence(ctx, p.replay(), fence)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return "", 0, endpoint{}, errFenced
+		return "", 0, errFenced
 	}
 	if err != nil {
-		return "", 0, endpoint{}, fmt.Errorf("fence: %w", err)
+		return "", 0, fmt.Errorf("fence: %w", err)
 	}
 	if job.work.Do == nil {
 		tag, err := p.results.Exec()
 		if err != nil {
-			return "", 0, endpoint{}, err
+			return "", 0, err
 		}
 		affected = tag.RowsAffected()
 	}
-	if !isLast {
-		following, err = scanEndpoint(p.results.QueryRow(), rest)
-	}
-	return transactionID, affected, following, err
+	return transactionID, affected, nil
 }
 
 // call runs a Go work between the two round trips. A panic is recovered: its stack goes to the log, and the attempt fails.
@@ -114,21 +102,36 @@ func (e *Executor) call(ctx context.Context, job *claimedJob, r work.Range) (aff
 }
 
 // commit is the second round trip. COMMIT travels with the progress: when the fence does not hold, the server raises and ignores the COMMIT.
-func (e *Executor) commit(ctx context.Context, progress dbgen.JobProgressParams) (back dbgen.JobProgressRow, err error) {
+func (e *Executor) commit(
+	ctx context.Context, job *claimedJob, limit int, progress dbgen.JobProgressParams,
+) (back dbgen.JobProgressRow, following endpoint, err error) {
+	rest := work.Range{After: progress.UntilKey, Until: job.UntilKey}
+	isLast := sameKey(rest.After, rest.Until)
 	var p pipeline
+	if !isLast {
+		p.queueBoundary(job.statements, rest, limit)
+	}
 	_, _ = e.queries.JobProgress(ctx, p.queue(), progress)
 	p.batch.Queue("COMMIT")
 	p.send(ctx, e.conn)
-	back, err = e.queries.JobProgress(ctx, p.replay(), progress)
-	if err != nil {
-		_ = p.close()
-		return back, fmt.Errorf("progress: %w", err)
+	defer func() {
+		if closeErr := p.close(); err == nil {
+			err = closeErr
+		}
+	}()
+
+	if !isLast {
+		if following, err = p.readBoundary(rest); err != nil {
+			return back, following, err
+		}
 	}
-	if _, err := p.results.Exec(); err != nil {
-		_ = p.close()
-		return back, fmt.Errorf("commit: %w", err)
+	if back, err = e.queries.JobProgress(ctx, p.replay(), progress); err != nil {
+		return back, following, fmt.Errorf("progress: %w", err)
 	}
-	return back, p.close()
+	if _, err = p.results.Exec(); err != nil {
+		return back, following, fmt.Errorf("commit: %w", err)
+	}
+	return back, following, nil
 }
 
 // workTx keeps a Go work from ending the transaction that it shares with the job's progress.

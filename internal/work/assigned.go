@@ -16,7 +16,6 @@ func (p *parser) checkAssignments() error {
 		case "(", "[":
 			depth++
 		case ")", "]":
-			delete(targets, depth)
 			depth--
 		}
 		var set int // the token after SET

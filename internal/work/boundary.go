@@ -25,7 +25,10 @@ func (s *Statements) Boundary(r Range, limit int) (sql string, values []any) {
 // StreamingPlans is a statement that makes the boundary queries later in the transaction walk the index, whatever PostgreSQL knows about the
 // table. Without statistics (a table never analyzed, with a random key) it expects so few rows that it reads and sorts the whole rest
 // of the table for every job: 500 ms a million rows. The settings end with the transaction; set them behind the work.
-const StreamingPlans = `SELECT set_config('enable_sort', 'off', true), set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)`
+const StreamingPlans = `SELECT
+    set_config('enable_sort', 'off', true),
+    set_config('enable_seqscan', 'off', true),
+    set_config('enable_bitmapscan', 'off', true)`
 
 // LastKey returns the query for the greatest key: one row with key text[], or none when the table is empty.
 func (s *Statements) LastKey() string { return s.lastKey }

@@ -16,7 +16,7 @@
 //	 WHERE @batch(u)
 //	   AND u.email LIKE '%@' || @domain;
 //
-// Above the marker stand only headers (`-- key: value`, the keys of [headers]), blank lines and bare `--`; free comments go below it, so that a
+// Above the marker stand only headers (`-- key: value`, the keys are listed in headers.go), blank lines and bare `--`; free comments go below it, so that a
 // header with a forgotten colon is an error and not a comment. Below it a comment may say anything, except that a known key at the
 // start of a line is taken for a header gone astray.
 //

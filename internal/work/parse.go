@@ -123,7 +123,8 @@ func (f *fileParser) readHeaders() (source, error) {
 		}
 		line++
 	}
-	return source{}, &ParseError{f.file, max(1, line-1), fmt.Sprintf("%q is missing; put it on a line of its own, between the headers and the statement", marker)}
+	return source{}, &ParseError{f.file, max(1, line-1),
+		fmt.Sprintf("%q is missing; put it on a line of its own, between the headers and the statement", marker)}
 }
 
 // readLine reads one line above the marker.

@@ -63,7 +63,7 @@ func (w *Work) check() error {
 		return nil
 	}
 	if err := w.checkGo(); err != nil {
-		return fmt.Errorf("Go work %q: %w", w.Name, err) //nolint:staticcheck // Go is a name
+		return fmt.Errorf("work %q, written in Go: %w", w.Name, err)
 	}
 	return nil
 }

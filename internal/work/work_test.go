@@ -84,7 +84,7 @@ func TestRegistryRefusesWhatIsIncomplete(t *testing.T) {
 		change     func(w *Work)
 	}{
 		{"a name", `"" is no name for a work`, func(w *Work) { w.Name = "" }},
-		{"a function", `Go work "anonymise": it has no function; set Do`, func(w *Work) { w.Do = nil }},
+		{"a function", `work "anonymise", written in Go: it has no function; set Do`, func(w *Work) { w.Do = nil }},
 		{"a version", `it has no version; set Version, and change it whenever Do does something else`, func(w *Work) { w.Version = "" }},
 		{"a table", `it has no table; set Table, as in "public.users"`, func(w *Work) { w.Table = "" }},
 		{"a schema", `table users has no schema; write schema.users`, func(w *Work) { w.Table = "users" }},

@@ -1,0 +1,150 @@
+// Package bbm makes a bbm-runner of your own: the whole command line, with works written in Go beside those in SQL files. Its main is this:
+//
+//	func main() {
+//		bbm.Main(bbm.Work{
+//			Name:    "hash_emails",
+//			Version: "1",
+//			Table:   "app.users",
+//			Cursor:  []string{"id"},
+//			Do:      hashEmails,
+//		})
+//	}
+//
+// A work is what is done to one batch of a table. Write it in Go where SQL cannot say it: a cipher whose key must stay out of the database, a
+// parser, a lookup in another system. Where SQL can, a .sql file is shorter and as fast as the database.
+//
+// The runner cuts the table into ranges along the cursor and calls Do for one range after the other, each in a transaction of its own. What Do
+// writes through that transaction happens exactly once, even across crashes. What it does outside of the database happens at least once.
+package bbm
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/bbm-runner/bbm-runner/internal/cli"
+	"github.com/bbm-runner/bbm-runner/internal/work"
+)
+
+// Main runs the command line with these works added to those in files, and exits with its code: 0 done; 1 failed; 2 wrong usage or input, an
+// incomplete work included; 3 and 4 are those of the command wait. It reads os.Args and the environment, and does not return.
+func Main(works ...Work) {
+	program := cli.Program{Name: filepath.Base(os.Args[0]), Args: os.Args[1:]}
+	for _, w := range works {
+		program.Works = append(program.Works, w.registered())
+	}
+	os.Exit(cli.Run(context.Background(), program))
+}
+
+// Work is what is done to one batch of a table. Name, Version, Table, Cursor and Do are required.
+type Work struct {
+	// Name is unique among all works: letters, digits, _, - and ., at most 100 bytes.
+	Name string
+	// Version is to be changed whenever Do does something else. A migration stays with the version that it was enqueued with: runners that have
+	// another one leave it alone until it is resumed or retried with --accept-work.
+	Version string
+	// Description is one line for the list of works. Optional.
+	Description string
+	// Table is written as in SQL, with its schema: public.users, "Odd Name"."T".
+	Table string
+	// Cursor names the columns whose order cuts the table into ranges, as the catalog has them (no quotes). They are NOT NULL and exactly those of a
+	// unique index; a type is one of smallint, int, bigint, numeric, uuid, text, varchar, date, timestamp and timestamptz.
+	Cursor []string
+	// RepeatedKeys admits a cursor whose index is not unique. Rows of equal keys then stay in one call.
+	RepeatedKeys bool
+	// Arguments are the values that the work takes at enqueue, all of them required.
+	Arguments []Argument
+	// BatchSize is how many rows one job has; 0: 50,000.
+	BatchSize int
+	// SubBatchSize is how many rows one call of Do gets, at most BatchSize; 0: chosen by the runner, starting at 1,000.
+	SubBatchSize int
+	// Do changes the rows of one batch through tx and returns how many it changed, for the record.
+	//
+	// It must neither commit nor roll back, nor keep tx or b beyond the call. Names in SQL need their schema, since the search path is pg_catalog
+	// alone. An error, or a panic, rolls the batch back and counts as a failed attempt, after which the job is tried again; errors of the server
+	// should be returned wrapped, so that a deadlock or a timeout is told from a mistake. ctx ends when the runner is stopped the hard way.
+	// Several calls may run at the same time, for different batches.
+	Do func(ctx context.Context, tx pgx.Tx, b Batch) (affected int64, err error)
+}
+
+// Argument is a value that a work takes at enqueue: --arg name=value.
+type Argument struct {
+	Name string // lower-case letters, digits and _
+	Type string // as in SQL: text, bigint, numeric(10,2), int[]; a value that does not fit is refused at enqueue
+}
+
+// Batch is the range of rows that one call of [Work.Do] changes.
+type Batch struct {
+	// Migration is the name of the migration that this batch belongs to.
+	Migration string
+	// After and Until bound the range: rows whose cursor is above After, up to and including Until. They hold a text form for each cursor column,
+	// written by PostgreSQL, and are not to be compared in Go. After is nil for the first range, which has no lower bound.
+	After, Until []string
+	// Arguments are the values given at enqueue.
+	Arguments Arguments
+	// Attempt is counted from 1 for each job.
+	Attempt int
+
+	inner work.Batch
+}
+
+// Arguments are values in PostgreSQL's text form, by name; nil is NULL.
+type Arguments map[string]*string
+
+// Get returns a value; false where it is NULL or there is no such argument.
+func (a Arguments) Get(name string) (string, bool) { return work.Arguments(a).Get(name) }
+
+// Exec runs one statement for the rows of the batch and returns how many it changed. The statement is written as in a work file: @batch or
+// @batch(alias) exactly once, in a WHERE clause, and arguments as @name. Errors of the server are wrapped.
+func (b Batch) Exec(ctx context.Context, tx pgx.Tx, sql string) (int64, error) {
+	return b.inner.Exec(ctx, tx, sql)
+}
+
+// Query runs one statement, written as for [Batch.Exec], and returns its rows, which are to be read or closed before tx is used again.
+func (b Batch) Query(ctx context.Context, tx pgx.Tx, sql string) (pgx.Rows, error) {
+	querying := &queryingTx{Tx: tx}
+	if _, err := b.inner.Exec(ctx, querying, sql); err != nil {
+		return nil, err
+	}
+	return querying.rows, nil
+}
+
+// queryingTx runs as a query what is given to it to execute.
+type queryingTx struct {
+	pgx.Tx
+	rows pgx.Rows
+}
+
+func (t *queryingTx) Exec(ctx context.Context, sql string, values ...any) (pgconn.CommandTag, error) {
+	rows, err := t.Tx.Query(ctx, sql, values...)
+	if err != nil {
+		return pgconn.CommandTag{}, fmt.Errorf("query: %w", err)
+	}
+	t.rows = rows
+	return pgconn.CommandTag{}, nil
+}
+
+// registered is the work as the registry takes it. What is missing is refused there, with a reason.
+func (w Work) registered() *work.Work {
+	registered := &work.Work{
+		Name: w.Name, Version: w.Version, Description: w.Description,
+		Table: w.Table, Cursor: w.Cursor, RepeatedKeys: w.RepeatedKeys,
+		BatchSize: w.BatchSize, SubBatchSize: w.SubBatchSize,
+	}
+	for _, argument := range w.Arguments {
+		registered.Arguments = append(registered.Arguments, work.Argument(argument))
+	}
+	if w.Do != nil {
+		registered.Do = func(ctx context.Context, tx pgx.Tx, b work.Batch) (int64, error) {
+			return w.Do(ctx, tx, Batch{
+				Migration: b.Migration, After: b.After, Until: b.Until,
+				Arguments: Arguments(b.Arguments), Attempt: b.Attempt, inner: b,
+			})
+		}
+	}
+	return registered
+}

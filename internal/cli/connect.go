@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/bbm-runner/bbm-runner/internal/control"
+	"github.com/bbm-runner/bbm-runner/internal/session"
+	"github.com/bbm-runner/bbm-runner/internal/work"
+)
+
+const (
+	// A server that restarts or fails over is back within seconds; one that is not there should not keep a deploy waiting.
+	connectTries   = 3
+	connectBackoff = 500 * time.Millisecond // before the second try; doubled for each one after
+
+	connectTimeout = 5 * time.Second // of one try, where the connection string names none
+	closeTimeout   = 2 * time.Second // for saying goodbye to a server that may be gone
+)
+
+// connect opens a pinned session. That it cannot is an input error: the connection string is the user's.
+func (a *app) connect(ctx context.Context) (*pgx.Conn, error) {
+	connConfig, err := a.connConfig()
+	if err != nil {
+		return nil, err
+	}
+	sessionConfig := session.Config{LockTimeout: a.config.LockTimeout, StatementTimeout: a.config.StatementTimeout}
+	for try := 1; ; try++ {
+		conn, err := session.Connect(ctx, connConfig, sessionConfig)
+		if err == nil {
+			return conn, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if try == connectTries || !mayPass(err) {
+			return nil, connectFailure(connConfig, try, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(connectBackoff << (try - 1)):
+		}
+	}
+}
+
+func (a *app) connConfig() (*pgx.ConnConfig, error) {
+	connConfig, err := a.config.ConnConfig()
+	if err != nil {
+		return nil, err
+	}
+	if connConfig.ConnectTimeout == 0 {
+		connConfig.ConnectTimeout = connectTimeout
+	}
+	return connConfig, nil
+}
+
+// mayPass reports whether another try may succeed: the server did not answer, is starting up or is full.
+func mayPass(err error) bool {
+	var refused *pgconn.PgError
+	if !errors.As(err, &refused) {
+		return true
+	}
+	const cannotConnectNow, tooManyConnections = "57P03", "53300"
+	return refused.Code == cannotConnectNow || refused.Code == tooManyConnections
+}
+
+// connectFailure names the server; the driver's own text would add the user and the database a second time.
+func connectFailure(c *pgx.ConnConfig, tries int, err error) error {
+	var failed *pgconn.ConnectError
+	if errors.As(err, &failed) && failed.Unwrap() != nil {
+		err = failed.Unwrap()
+	}
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		err = fmt.Errorf("%s (SQLSTATE %s)", refused.Message, refused.Code)
+	}
+	tried := ""
+	if tries > 1 {
+		tried = fmt.Sprintf(" after %d tries", tries)
+	}
+	return inputf("cannot connect to %s:%d, database %q, as %q%s: %s", c.Host, c.Port, c.Database, c.User, tried, oneLine(err))
+}
+
+// withControl connects, makes sure that our schema is the one that this binary serves, and calls do.
+func (a *app) withControl(ctx context.Context, works *work.Registry, do func(*control.Control) error) error {
+	return a.withConn(ctx, func(conn *pgx.Conn) error {
+		c := &control.Control{Conn: conn, Works: works, ChangedBy: changedBy()}
+		if err := c.CheckSchema(ctx); err != nil {
+			return err
+		}
+		return do(c)
+	})
+}
+
+func (a *app) withConn(ctx context.Context, do func(*pgx.Conn) error) error {
+	conn, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		_ = conn.Close(ctx) // the results are there already
+	}()
+	return do(conn)
+}
+
+// changedBy is who the logs name: the user at this host.
+func changedBy() string {
+	name, host := "unknown", "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if h, err := os.Hostname(); err == nil {
+		host = h
+	}
+	return name + "@" + host
+}

@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bbm-runner/bbm-runner/internal/control"
+	"github.com/bbm-runner/bbm-runner/internal/runner"
+)
+
+func (a *app) newRunCommand() *cobra.Command {
+	var (
+		only      []string
+		untilIdle bool
+	)
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Execute migrations, as a daemon or until nothing is left to do",
+		Long: fmt.Sprintf(`Executes migrations until it is stopped. Two gates must be open: this process's parameter (BBM_ENABLED=true) and the fleet's flag
+(%[1]s enable). The first SIGTERM or SIGINT lets sub-batches end within BBM_SHUTDOWN_GRACE, a second one cancels them; nothing is lost either way.
+
+With --until-idle it ends when every migration whose work it has is finished, failed, cancelled, paused or on hold. The exit code is 1 if one
+that it executed failed, or if a gate is closed.
+
+See %[1]s help settings for what else can be set.`, a.Name),
+		Example: fmt.Sprintf(`  BBM_ENABLED=true %[1]s run
+  BBM_ENABLED=true %[1]s run --until-idle --only users_email_lower`, a.Name),
+		Args: takes(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.run(cmd.Context(), only, untilIdle) },
+	}
+	cmd.Flags().String("workers", "", "`jobs` that this process may execute at once (default 1)")
+	cmd.Flags().StringArrayVar(&only, "only", nil, "execute the migration of this `NAME` only; repeatable")
+	cmd.Flags().BoolVar(&untilIdle, "until-idle", false, "end when no migration can be brought forward any more")
+	_ = cmd.RegisterFlagCompletionFunc("only", a.completeMigrations("active", "running", "paused"))
+	return cmd
+}
+
+func (a *app) run(ctx context.Context, only []string, untilIdle bool) error {
+	works, err := a.registry()
+	if err != nil {
+		return err
+	}
+	if len(works.All()) == 0 {
+		a.warn("there are no works in %q; nothing can be executed", a.config.WorksDir)
+	}
+	connConfig, err := a.connConfig()
+	if err != nil {
+		return err
+	}
+	// What is wrong with the server or the schema shows here, in a sentence, and not in a log that goes on.
+	if err := a.withControl(ctx, nil, func(*control.Control) error { return nil }); err != nil {
+		return err
+	}
+	report, flush, err := a.reporter()
+	if err != nil {
+		return err
+	}
+	defer flush()
+	version, _ := a.build()
+	r, err := runner.New(connConfig, works, runner.Config{
+		Enabled: a.config.Enabled, Workers: a.config.Workers, Only: only, UntilIdle: untilIdle,
+		PollInterval: a.config.PollInterval, ShutdownGrace: a.config.ShutdownGrace,
+		LockTimeout: a.config.LockTimeout, StatementTimeout: a.config.StatementTimeout,
+		RetentionMonths: a.config.LogRetentionMonths,
+		Version:         version, Logger: newLogger(a.Stderr, a.config), Report: report,
+	})
+	if err != nil {
+		return err
+	}
+	a.signals.onSecond(r.Interrupt)
+	return r.Run(ctx)
+}

@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bbm-runner/bbm-runner/internal/control"
+)
+
+func (a *app) newSetCommand() *cobra.Command {
+	var fleet bool
+	cmd := &cobra.Command{
+		Use:   "set NAME key=value... | --fleet slots=N",
+		Short: "Tune a migration while it runs, or the fleet",
+		Long: `Tunes a migration; a running one follows within one sub-batch.
+
+  sub_batch_size  rows of a transaction; auto: chosen by the runner
+  pause           time between two sub-batches
+  interval        time between the starts of two jobs
+  parallelism     jobs that may run at once, slots permitting
+  max_attempts    failures of one job that fail the migration
+
+With --fleet: slots, the jobs that the whole fleet may execute at once.`,
+		Example: fmt.Sprintf(`  %[1]s set users_email_lower pause=250ms sub_batch_size=500
+  %[1]s set users_email_lower sub_batch_size=auto
+  %[1]s set --fleet slots=4`, a.Name),
+		Args: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case fleet:
+				return atLeastOne("slots=N")(cmd, args)
+			case len(args) < 2 || strings.Contains(args[0], "="):
+				return usagef("set needs NAME and key=value")
+			}
+			return notEmpty(cmd, args)
+		},
+		ValidArgsFunction: a.completeMigrations("paused", "active", "running", "failed"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if fleet {
+				return a.setFleet(cmd.Context(), args)
+			}
+			return a.set(cmd.Context(), args[0], args[1:])
+		},
+	}
+	cmd.Flags().BoolVar(&fleet, "fleet", false, "set what holds for all runners")
+	return cmd
+}
+
+func (a *app) setFleet(ctx context.Context, pairs []string) error {
+	values, err := readPairs("the setting", pairs)
+	if err != nil {
+		return err
+	}
+	slots, ok := values["slots"]
+	if !ok || len(values) > 1 {
+		return usagef("the fleet has one setting: slots=N")
+	}
+	n, err := strconv.Atoi(slots)
+	if err != nil {
+		return usagef("slots is %q; give a whole number", slots)
+	}
+	return a.withControl(ctx, nil, func(c *control.Control) error {
+		if err := c.SetSlots(ctx, n); err != nil {
+			return err
+		}
+		fmt.Fprintf(a.Stdout, "fleet slots=%d\n", n)
+		return nil
+	})
+}
+
+func (a *app) set(ctx context.Context, name string, pairs []string) error {
+	values, err := readPairs("the setting", pairs)
+	if err != nil {
+		return err
+	}
+	var options control.SetOptions
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		read, known := tunables[key]
+		if !known {
+			return usagef("unknown setting %q; use one of %s", key, strings.Join(slices.Sorted(maps.Keys(tunables)), ", "))
+		}
+		if err := read(&options, values[key]); err != nil {
+			return usagef("%s is %q; %s", key, values[key], err)
+		}
+	}
+	return a.withControl(ctx, nil, func(c *control.Control) error {
+		if err := c.Set(ctx, name, options); err != nil {
+			return err
+		}
+		fmt.Fprintf(a.Stdout, "%s %s\n", name, strings.Join(pairs, " "))
+		return nil
+	})
+}
+
+// tunables are what set can change of a migration.
+var tunables = map[string]func(o *control.SetOptions, value string) error{
+	"sub_batch_size": func(o *control.SetOptions, value string) error {
+		if value == "auto" {
+			o.SubBatchAuto = true
+			return nil
+		}
+		return readInt(&o.SubBatchSize, value, ", or auto")
+	},
+	"parallelism":  func(o *control.SetOptions, value string) error { return readInt(&o.Parallelism, value, "") },
+	"max_attempts": func(o *control.SetOptions, value string) error { return readInt(&o.MaxAttempts, value, "") },
+	"pause":        func(o *control.SetOptions, value string) error { return readDuration(&o.Pause, value) },
+	"interval":     func(o *control.SetOptions, value string) error { return readDuration(&o.Interval, value) },
+}
+
+func readInt(into **int, value, orElse string) error {
+	n, err := strconv.Atoi(value)
+	if err != nil {
+		return fmt.Errorf("give a whole number%s", orElse)
+	}
+	*into = &n
+	return nil
+}
+
+func readDuration(into **time.Duration, value string) error {
+	d, err := time.ParseDuration(value)
+	if err != nil {
+		return fmt.Errorf("give a duration with its unit, such as 250ms or 2h")
+	}
+	*into = &d
+	return nil
+}

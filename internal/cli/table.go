@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+)
+
+// printTable writes rows under headings: with lines and colours for a person, as plain aligned columns for a pipe.
+func (a *app) printTable(w io.Writer, headings []string, rows [][]string) {
+	if !isTerminal(w) {
+		columns := newColumns(w, headings)
+		columns.print(rows)
+		return
+	}
+	t := table.NewWriter()
+	t.SetOutputMirror(w)
+	t.SetStyle(table.StyleLight)
+	t.Style().Format.Header = text.FormatDefault
+	t.SetAllowedRowLength(width(w))
+	coloured := a.isColoured(w)
+	t.AppendHeader(tableRow(headings, coloured))
+	for _, row := range rows {
+		t.AppendRow(tableRow(row, coloured))
+	}
+	t.Render()
+}
+
+// tableRow colours the cells that hold a status.
+func tableRow(cells []string, coloured bool) table.Row {
+	row := make(table.Row, len(cells))
+	for i, cell := range cells {
+		row[i] = cell
+		if colour, ok := statusColours[cell]; ok && coloured {
+			row[i] = colour.Sprint(cell)
+		}
+	}
+	return row
+}
+
+// statusColours are those of migrations and jobs alike.
+var statusColours = map[string]text.Color{
+	"running":   text.FgCyan,
+	"finished":  text.FgGreen,
+	"succeeded": text.FgGreen,
+	"failed":    text.FgRed,
+	"paused":    text.FgYellow,
+	"cancelled": text.FgHiBlack,
+}
+
+// columns writes aligned columns page by page, so that a million rows need no more memory than a page. A page may widen a column, never
+// narrow one.
+type columns struct {
+	w        io.Writer
+	headings []string
+	widths   []int
+}
+
+func newColumns(w io.Writer, headings []string) *columns {
+	return &columns{w: w, headings: headings, widths: make([]int, len(headings))}
+}
+
+func (c *columns) print(rows [][]string) {
+	if c.headings != nil {
+		rows = append([][]string{c.headings}, rows...)
+		c.headings = nil
+	}
+	for _, row := range rows {
+		for i, cell := range row {
+			c.widths[i] = max(c.widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			if i > 0 {
+				line.WriteString("  ")
+			}
+			line.WriteString(cell)
+			line.WriteString(strings.Repeat(" ", c.widths[i]-utf8.RuneCountInString(cell)))
+		}
+		fmt.Fprintln(c.w, strings.TrimRight(line.String(), " "))
+	}
+}

@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bbm-runner/bbm-runner/internal/control"
+)
+
+func (a *app) newWaitCommand() *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "wait NAME...",
+		Short: "Block until migrations are finished; for deploy pipelines",
+		Long: `Waits until all the migrations are finished (exit code 0), or until one of them has failed or was cancelled (3), or until time runs out (4). Shows a
+bar on a terminal, and a line for each change in a pipe.`,
+		Example:           fmt.Sprintf("  %s wait users_email_lower --timeout 30m", a.Name),
+		Args:              atLeastOne("a NAME"),
+		ValidArgsFunction: a.completeMigrations(),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if timeout < 0 {
+				return usagef("--timeout is %s; give a positive duration, or 0 for no limit", timeout)
+			}
+			return a.wait(cmd.Context(), names, timeout)
+		},
+	}
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "the longest wait (default 0: no limit)")
+	return cmd
+}
+
+func (a *app) wait(ctx context.Context, names []string, timeout time.Duration) error {
+	return a.withControl(ctx, nil, func(c *control.Control) error {
+		waitCtx, cancel := ctx, func() {}
+		if timeout > 0 {
+			waitCtx, cancel = context.WithTimeout(ctx, timeout)
+		}
+		defer cancel()
+		view := a.newView(false)
+		var latest []control.Migration
+		_, err := c.Wait(waitCtx, names, watchInterval, func(migrations []control.Migration) {
+			latest = migrations
+			view.show(migrations)
+		})
+		view.close()
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(waitCtx.Err(), context.DeadlineExceeded) && err != nil:
+			return &exitError{exitTimedOut, fmt.Errorf("not finished after %s: %s", timeout, unfinished(latest, names))}
+		case err != nil:
+			return err
+		}
+		if given := unsuccessful(latest); given != "" {
+			return &exitError{exitNotDone, errors.New(given)}
+		}
+		return nil
+	})
+}
+
+// unfinished lists the migrations that are not there yet, in a few words each.
+func unfinished(latest []control.Migration, names []string) string {
+	var open []string
+	for _, m := range latest {
+		if m.Status != "finished" {
+			open = append(open, fmt.Sprintf("%s is %s", m.Name, summary(m)))
+		}
+	}
+	if open == nil {
+		return strings.Join(names, ", ")
+	}
+	return strings.Join(open, "; ")
+}
+
+// unsuccessful lists the migrations that will not finish unless somebody acts.
+func unsuccessful(latest []control.Migration) string {
+	var given []string
+	for _, m := range latest {
+		switch m.Status {
+		case "failed":
+			given = append(given, fmt.Sprintf("%s failed: %s", m.Name, reason(m)))
+		case "cancelled":
+			given = append(given, fmt.Sprintf("%s was cancelled", m.Name))
+		}
+	}
+	return strings.Join(given, "; ")
+}

@@ -1,0 +1,113 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bbm-runner/bbm-runner/internal/work"
+)
+
+func (a *app) newWorksCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "works",
+		Short: "Check and list the work files",
+		Long: `Reads every work file and lists what it found. Needs no database. Each mistake is a line on standard error that begins with file:line, and
+the exit code is then 2: made for editors and CI.`,
+		Example: fmt.Sprintf("  %s works --works db/works", a.Name),
+		Args:    takes(),
+		RunE: func(*cobra.Command, []string) error {
+			works, err := a.registry()
+			if err != nil {
+				return err
+			}
+			if len(works.All()) == 0 {
+				fmt.Fprintf(a.Stderr, "there are no works in %q; make one: %s new NAME --table TABLE\n", a.config.WorksDir, a.Name)
+				return nil
+			}
+			var rows [][]string
+			for _, w := range works.All() {
+				rows = append(rows, []string{w.Name, w.Table, work.WriteNames(w.Cursor), arguments(w), w.Checksum(), w.Description})
+			}
+			a.printTable(a.Stdout, []string{"WORK", "TABLE", "CURSOR", "ARGUMENTS", "CHECKSUM", "DESCRIPTION"}, rows)
+			return nil
+		},
+	}
+}
+
+func arguments(w *work.Work) string {
+	declared := make([]string, len(w.Arguments))
+	for i, argument := range w.Arguments {
+		declared[i] = argument.Name + " " + argument.Type
+	}
+	return strings.Join(declared, ", ")
+}
+
+// registry returns all works, those in files and those in Go. Broken files are a [*work.DirError].
+func (a *app) registry() (*work.Registry, error) {
+	files, err := a.workFiles()
+	if err != nil {
+		return nil, err
+	}
+	return a.register(files)
+}
+
+// workFiles reads the folder of works. One that nobody asked for need not be there: a program may have works in Go only.
+func (a *app) workFiles() ([]*work.Work, error) {
+	files, err := work.LoadDir(a.config.WorksDir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && a.config.IsDefault("works_dir"):
+		return nil, nil
+	case err != nil && !isA[*work.DirError](err):
+		var failed *fs.PathError
+		if errors.As(err, &failed) {
+			err = failed.Err
+		}
+		return nil, inputf("%s: the folder of work files %q cannot be read: %w", a.config.Origin("works_dir"), a.config.WorksDir, err)
+	}
+	return files, err
+}
+
+func (a *app) register(files []*work.Work) (*work.Registry, error) {
+	return work.NewRegistry(append(files, a.Works...)...)
+}
+
+// registryFor returns the works for a command that is about one of them: another one's broken file is a warning only.
+func (a *app) registryFor(name string) (*work.Registry, error) {
+	files, err := a.workFiles()
+	var broken *work.DirError
+	if errors.As(err, &broken) {
+		for _, each := range broken.Errs {
+			if isFileOf(each, name) {
+				return nil, each
+			}
+		}
+		for _, each := range broken.Errs {
+			a.warn("%w", each)
+		}
+		err = nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a.register(files)
+}
+
+// isFileOf reports whether the error is about the file of that work.
+func isFileOf(err error, name string) bool {
+	var (
+		mistake *work.ParseError
+		failed  *fs.PathError
+	)
+	switch {
+	case errors.As(err, &mistake):
+		return filepath.Base(mistake.File) == name+".sql"
+	case errors.As(err, &failed):
+		return filepath.Base(failed.Path) == name+".sql"
+	}
+	return false
+}

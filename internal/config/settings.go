@@ -1,0 +1,120 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// setting is one key of the file, and the variable of the same name.
+type setting struct {
+	name     string
+	fallback string
+	meaning  string
+	secret   bool // never printed
+	read     func(c *Config, value string) error
+}
+
+// settings are all there are. Three of the fallbacks are decisions:
+//   - lock_timeout: whoever waits for a lock makes everybody queue behind; five seconds is what a web request bears.
+//   - statement_timeout: a sub-batch is meant to take 200 ms. A minute, 300 times that, leaves room for a boundary query on a cold
+//     disk and still ends a plan gone wrong before it has held back vacuum for long.
+//   - poll_interval: how late a resume or a new migration may be noticed; a look costs two index probes.
+var settings = []setting{
+	{"database_url", "", "PostgreSQL connection string or URL; else the PG* variables and ~/.pgpass", true, text(func(c *Config) *string { return &c.DatabaseURL })},
+	{"works_dir", "works", "folder of the work files", false, text(func(c *Config) *string { return &c.WorksDir })},
+	{"enabled", "false", "whether this process may execute migrations", false, readEnabled},
+	{"log_format", "auto", "auto (text on a terminal, else json), text or json", false, readLogFormat},
+	{"log_level", "info", "debug, info, warn or error", false, readLogLevel},
+	{"workers", "1", "jobs that this process may execute at once", false, number(1, 1000, func(c *Config) *int { return &c.Workers })},
+	{"poll_interval", "5s", "time between two looks for something to do", false, duration(time.Millisecond, func(c *Config) *time.Duration { return &c.PollInterval })},
+	{"shutdown_grace", "30s", "what a sub-batch gets to end in after SIGTERM", false, duration(time.Millisecond, func(c *Config) *time.Duration { return &c.ShutdownGrace })},
+	{"lock_timeout", "5s", "longest wait for a lock", false, duration(time.Millisecond, func(c *Config) *time.Duration { return &c.LockTimeout })},
+	{"statement_timeout", "1m", "longest run of one statement", false, duration(time.Millisecond, func(c *Config) *time.Duration { return &c.StatementTimeout })},
+	{"log_retention_months", "6", "whole months for which the log of jobs is kept", false, number(1, 1200, func(c *Config) *int { return &c.LogRetentionMonths })},
+	{"sentry_dsn", "", "where critical failures are reported; empty: nowhere", true, text(func(c *Config) *string { return &c.SentryDSN })},
+	{"sentry_environment", "", "the environment named in those reports", false, text(func(c *Config) *string { return &c.SentryEnvironment })},
+}
+
+// Help is a table of all settings: the variable, the default and the meaning, one setting a line.
+func Help() string {
+	var b strings.Builder
+	for _, s := range settings {
+		fallback := s.fallback
+		if fallback == "" {
+			fallback = "-"
+		}
+		fmt.Fprintf(&b, "  %-24s  %-7s  %s\n", variableName(s.name), fallback, s.meaning)
+	}
+	return b.String()
+}
+
+func text(field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		*field(c) = value
+		return nil
+	}
+}
+
+func number(least, most int, field func(*Config) *int) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		n, err := strconv.Atoi(value)
+		if err != nil || n < least || n > most {
+			return fmt.Errorf("give a whole number from %d to %d", least, most)
+		}
+		*field(c) = n
+		return nil
+	}
+}
+
+func duration(least time.Duration, field func(*Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		d, err := time.ParseDuration(value)
+		switch {
+		case err != nil:
+			return errors.New("give a duration with its unit, such as 250ms, 30s or 2h")
+		case d < least:
+			return fmt.Errorf("give a duration of at least %s", least)
+		// What PostgreSQL's timeouts hold: milliseconds in an int4.
+		case d.Milliseconds() > math.MaxInt32:
+			return errors.New("give a duration below 596h")
+		}
+		*field(c) = d
+		return nil
+	}
+}
+
+func readEnabled(c *Config, value string) error {
+	switch strings.ToLower(value) {
+	case "true", "yes", "on", "1":
+		c.Enabled = true
+	case "false", "no", "off", "0":
+		c.Enabled = false
+	default:
+		return errors.New("give true or false")
+	}
+	return nil
+}
+
+func readLogFormat(c *Config, value string) error {
+	switch value {
+	case "auto", "text", "json":
+		c.LogFormat = value
+		return nil
+	}
+	return errors.New("give auto, text or json")
+}
+
+func readLogLevel(c *Config, value string) error {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	level, ok := levels[strings.ToLower(value)]
+	if !ok {
+		return errors.New("give debug, info, warn or error")
+	}
+	c.LogLevel = level
+	return nil
+}

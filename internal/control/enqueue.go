@@ -1,0 +1,160 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/work"
+)
+
+// duplicateObject is the SQLSTATE that bbm.enqueue raises for a name that another definition has.
+const duplicateObject = "42710"
+
+// EnqueueOptions say what to run. Sizes are in rows; nil leaves the choice to the work's header, and then to the default.
+type EnqueueOptions struct {
+	Work, Name               string            // Name: "" for the work's
+	Arguments                map[string]string // in text form, as PostgreSQL reads them
+	BatchSize, SubBatchSize  *int
+	Interval, Pause          *time.Duration // between the starts of two jobs; between sub-batches; default 0
+	MaxAttempts, Parallelism *int           // default 5; default 1
+	Paused                   bool
+	DryRun                   bool // check everything and write nothing
+}
+
+// EnqueueResult tells what there is now; after a dry run, what there would be.
+type EnqueueResult struct {
+	Name          string
+	Created       bool     // false: a migration of that name and definition is there already
+	Status        string   // "" after a dry run that would create it
+	IgnoredTuning []string // what a migration that is there already has otherwise: "batch_size=1000 (it has 50000)"
+	Warnings      []string
+
+	Work, Checksum, Table string
+	Cursor                []string
+	BatchSize             int  // rows of a job
+	SubBatchSize          *int // rows of a transaction; nil: chosen by the runner
+	Rows, Jobs            int64
+}
+
+// Enqueue checks the definition against the database and creates a migration. The same name with the same definition (work, version, table
+// and arguments) again changes nothing but that it pins what was enqueued from SQL. Wrong input, a work that cannot run
+// ([*work.DefinitionError]) and a name that another definition has ([*InputError]) change nothing at all.
+func (c *Control) Enqueue(ctx context.Context, o EnqueueOptions) (EnqueueResult, error) {
+	e, err := c.request(o)
+	if err != nil {
+		return EnqueueResult{}, err
+	}
+	if e.target, err = work.Resolve(ctx, c.Conn, e.work); err != nil {
+		return EnqueueResult{}, err
+	}
+	warnings, err := work.CheckWork(ctx, c.Conn, e.work, e.target, e.arguments)
+	if err != nil {
+		return EnqueueResult{}, err
+	}
+	var result EnqueueResult
+	if o.DryRun {
+		result, err = c.rehearse(ctx, e)
+	} else {
+		result, err = c.create(ctx, e)
+		var taken *pgconn.PgError
+		if errors.As(err, &taken) && taken.Code == duplicateObject {
+			// Somebody took the name between our look and our insert: now it is there to be compared with.
+			result, err = c.create(ctx, e)
+		}
+	}
+	result.Warnings = append(warnings, result.Warnings...)
+	return result, err
+}
+
+// rehearse is Enqueue without a write.
+func (c *Control) rehearse(ctx context.Context, e enqueueing) (EnqueueResult, error) {
+	m, err := c.get(ctx, e.name)
+	if errors.Is(err, ErrNotFound) {
+		pinned := work.PinParams(dbgen.Migration{BatchSize: int4(e.BatchSize), SubBatchSize: int4(e.SubBatchSize)}, e.work, e.target)
+		size := cmp.Or(value(e.BatchSize), int(pinned.BatchSize))
+		subBatch := e.SubBatchSize
+		if subBatch == nil && pinned.SubBatchSize != nil {
+			header := min(int(*pinned.SubBatchSize), size)
+			subBatch = &header
+		}
+		return e.result(dbgen.Migration{Name: e.name, BatchSize: int4(&size), SubBatchSize: int4(subBatch)}, true), nil
+	}
+	if err != nil {
+		return EnqueueResult{}, err
+	}
+	if err := e.compare(m); err != nil {
+		return EnqueueResult{}, err
+	}
+	return e.result(m, false), nil
+}
+
+// create makes the migration by the function that SQL has for it, and pins what only the work's file knows.
+func (c *Control) create(ctx context.Context, e enqueueing) (result EnqueueResult, err error) {
+	err = pgx.BeginFunc(ctx, c.Conn, func(tx pgx.Tx) error {
+		row, err := queries.MigrationLock(ctx, tx, e.name)
+		if errors.Is(err, pgx.ErrNoRows) {
+			row, err = e.insert(ctx, tx)
+		}
+		if err != nil {
+			return fmt.Errorf("enqueue %q: %w", e.name, err)
+		}
+		m, created := row.Migration, row.IsWrittenHere
+		if err := e.compare(m); err != nil {
+			return err
+		}
+		// A migration that failed or ended before it was pinned is left as it is.
+		if created || m.WorkChecksum == nil && (m.Status == paused || m.Status == active) {
+			if m, err = e.pin(ctx, tx, m); err != nil {
+				return err
+			}
+		}
+		result = e.result(m, created)
+		return nil
+	})
+	return result, err
+}
+
+func (e enqueueing) insert(ctx context.Context, tx pgx.Tx) (dbgen.MigrationLockRow, error) {
+	arguments := e.Arguments
+	if arguments == nil {
+		arguments = map[string]string{}
+	}
+	encoded, err := json.Marshal(arguments)
+	if err != nil {
+		return dbgen.MigrationLockRow{}, err
+	}
+	_, err = queries.MigrationEnqueue(ctx, tx, dbgen.MigrationEnqueueParams{
+		WorkName: e.work.Name, Name: e.name, TableOid: e.target.Oid, Arguments: encoded, IsPaused: e.Paused,
+	})
+	if err != nil {
+		return dbgen.MigrationLockRow{}, err
+	}
+	return queries.MigrationLock(ctx, tx, e.name)
+}
+
+// pin fixes the definition and sets the tuning that was given.
+func (e enqueueing) pin(ctx context.Context, tx pgx.Tx, m dbgen.Migration) (dbgen.Migration, error) {
+	if err := e.checkSizes(m); err != nil {
+		return m, err
+	}
+	err := queries.MigrationTune(ctx, tx, dbgen.MigrationTuneParams{
+		MigrationID: m.ID, BatchSize: int4(e.BatchSize), SubBatchSize: int4(e.SubBatchSize), JobInterval: e.Interval, Pause: e.Pause,
+		MaxAttempts: int4(e.MaxAttempts), Parallelism: int4(e.Parallelism),
+	})
+	if err != nil {
+		return m, fmt.Errorf("tune %q: %w", e.name, err)
+	}
+	pinned, err := queries.MigrationPin(ctx, tx, work.PinParams(m, e.work, e.target))
+	if err != nil {
+		return m, fmt.Errorf("pin %q: %w", e.name, err)
+	}
+	return pinned, nil
+}

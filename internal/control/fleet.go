@@ -1,0 +1,42 @@
+package control
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+)
+
+// Fleet returns what holds for every runner of the database: the feature flag and the number of slots.
+func (c *Control) Fleet(ctx context.Context) (dbgen.FleetSettings, error) {
+	settings, err := queries.FleetGet(ctx, c.Conn)
+	if err != nil {
+		return settings, fmt.Errorf("read the fleet's settings: %w", err)
+	}
+	return settings, nil
+}
+
+// SetEnabled turns the feature flag on or off. Runners see it after the sub-batch that they are at.
+func (c *Control) SetEnabled(ctx context.Context, on bool, reason string) error {
+	_, err := queries.FleetSetEnabled(ctx, c.Conn, dbgen.FleetSetEnabledParams{
+		ExecutionEnabled: on, ChangedBy: c.ChangedBy, Reason: orNull(reason),
+	})
+	if err != nil {
+		return fmt.Errorf("set the fleet's feature flag: %w", err)
+	}
+	return nil
+}
+
+// maxSlots is the CHECK constraint's limit: each slot takes a connection of the server.
+const maxSlots = 1000
+
+// SetSlots sets how many jobs the whole fleet may execute at once, 1 to 1000. A runner in a slot above the number ends its job first.
+func (c *Control) SetSlots(ctx context.Context, n int) error {
+	if n < 1 || n > maxSlots {
+		return inputf("%d slots are not possible; give 1 to %d", n, maxSlots)
+	}
+	if _, err := queries.FleetSetSlots(ctx, c.Conn, int32(n)); err != nil {
+		return fmt.Errorf("set the fleet's slots: %w", err)
+	}
+	return nil
+}

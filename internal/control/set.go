@@ -1,0 +1,96 @@
+package control
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+)
+
+// SetOptions is tuning that may change while a migration runs; nil leaves a setting as it is.
+type SetOptions struct {
+	SubBatchSize *int           // rows of one transaction, 1 to the batch size; fixed from now on
+	SubBatchAuto bool           // let the runner choose the sub-batch size
+	Pause        *time.Duration // between sub-batches, 0 or more
+	Interval     *time.Duration // between the starts of two jobs, 0 or more
+	Parallelism  *int           // jobs at once, 1 or more
+	MaxAttempts  *int           // failures of one job that fail the migration, 1 or more
+}
+
+// Set tunes a migration. A running job reads the sub-batch size and the pause again after each sub-batch. Values out of range, and a migration
+// that has ended, are [*InputError]s.
+func (c *Control) Set(ctx context.Context, name string, o SetOptions) error {
+	if o == (SetOptions{}) {
+		return inputf("nothing to set; give sub_batch_size, pause, interval, parallelism or max_attempts")
+	}
+	if o.SubBatchAuto && o.SubBatchSize != nil {
+		return inputf("the sub-batch size is either a number or auto")
+	}
+	if err := (tuning{nil, o.SubBatchSize, o.Interval, o.Pause, o.MaxAttempts, o.Parallelism}).check(); err != nil {
+		return err
+	}
+	return c.locked(ctx, name, func(tx pgx.Tx, m dbgen.Migration) error {
+		if m.Status == finished || m.Status == cancelled {
+			return inputf("migration %q is %s; nothing to tune", name, m.Status)
+		}
+		if o.SubBatchSize != nil && m.BatchSize != nil && *o.SubBatchSize > int(*m.BatchSize) {
+			return inputf("sub-batch size %d is above the batch size of %d; a sub-batch is a part of a batch", *o.SubBatchSize, *m.BatchSize)
+		}
+		err := queries.MigrationTune(ctx, tx, dbgen.MigrationTuneParams{
+			MigrationID: m.ID, SubBatchSize: int4(o.SubBatchSize), IsSubBatchAuto: o.SubBatchAuto,
+			JobInterval: o.Interval, Pause: o.Pause, MaxAttempts: int4(o.MaxAttempts), Parallelism: int4(o.Parallelism),
+		})
+		return wrap(err, "tune", name)
+	})
+}
+
+// tuning is what an enqueue or a set may give; nil is not given.
+type tuning struct {
+	batchSize, subBatchSize *int
+	interval, pause         *time.Duration
+	maxAttempts, parallel   *int
+}
+
+// check refuses what no column could hold or no runner could do.
+func (t tuning) check() error {
+	for _, number := range []struct {
+		name  string
+		value *int
+	}{
+		{"batch size", t.batchSize}, {"sub-batch size", t.subBatchSize},
+		{"number of attempts", t.maxAttempts}, {"parallelism", t.parallel},
+	} {
+		if number.value != nil && (*number.value < 1 || *number.value > math.MaxInt32) {
+			return inputf("a %s of %d is not possible; give 1 to %d", number.name, *number.value, math.MaxInt32)
+		}
+	}
+	for _, length := range []struct {
+		name  string
+		value *time.Duration
+	}{{"interval", t.interval}, {"pause", t.pause}} {
+		if length.value != nil && *length.value < 0 {
+			return inputf("the %s of %s is negative; give 0 or more, as in 250ms or 2h", length.name, *length.value)
+		}
+	}
+	return nil
+}
+
+// int4 converts a number that tuning.check has let pass.
+func int4(value *int) *int32 {
+	if value == nil {
+		return nil
+	}
+	number := int32(*value)
+	return &number
+}
+
+// value is what a pointer points to; zero for none.
+func value[T any](pointer *T) (v T) {
+	if pointer != nil {
+		v = *pointer
+	}
+	return v
+}

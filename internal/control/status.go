@@ -1,0 +1,134 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+)
+
+// Migration is how a migration stands, as `status --json` shows it: the names are a contract. Times are in UTC.
+type Migration struct {
+	Name          string     `json:"name"`
+	Work          string     `json:"work"`
+	Table         string     `json:"table"`
+	Status        string     `json:"status"`
+	Progress      float64    `json:"progress"` // 0 to 1; 1 only when finished
+	ProcessedRows int64      `json:"processed_rows"`
+	TotalRows     int64      `json:"total_rows"` // an estimate
+	AffectedRows  int64      `json:"affected_rows"`
+	RowsPerSecond *float64   `json:"rows_per_second"` // null: unknown, or it does not run
+	ETASeconds    *int64     `json:"eta_seconds"`     // null: unknown, or it does not run
+	Jobs          JobCounts  `json:"jobs"`
+	WaitingFor    *string    `json:"waiting_for"` // a whole phrase: "paused by alice@host: deploy"; null: nothing
+	Hold          *Hold      `json:"hold"`
+	Failure       *Failure   `json:"failure"`
+	CreatedAt     time.Time  `json:"created_at"`
+	StartedAt     *time.Time `json:"started_at"`
+	FinishedAt    *time.Time `json:"finished_at"`
+
+	Details Details `json:"-"`
+}
+
+// JobCounts are a migration's jobs by status.
+type JobCounts struct {
+	Pending   int64 `json:"pending"`
+	Running   int64 `json:"running"`
+	Failed    int64 `json:"failed"`
+	Succeeded int64 `json:"succeeded"`
+}
+
+// Hold keeps a migration from being claimed until a time.
+type Hold struct {
+	Until  time.Time `json:"until"`
+	Reason string    `json:"reason"`
+}
+
+// Failure is why a migration has failed.
+type Failure struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// Details are a migration's definition and tuning.
+type Details struct {
+	Checksum     *string // nil: no version of the work is pinned yet
+	Cursor       []string
+	Arguments    json.RawMessage // an object
+	BatchSize    *int32          // nil: not prepared yet
+	SubBatchSize *int32          // nil: chosen by the runner
+	Interval     time.Duration
+	Pause        time.Duration
+	MaxAttempts  int32
+	Parallelism  int32
+	EnqueuedBy   string
+	MaxKey       []string // the upper bound; nil: not prepared yet
+	FrontierKey  []string // what has been cut into jobs
+}
+
+// Status returns how the migrations stand, oldest first; all when no name is given. [ErrNotFound] when one of the names is missing.
+func (c *Control) Status(ctx context.Context, names ...string) ([]Migration, error) {
+	if names == nil {
+		names = []string{}
+	}
+	rows, err := queries.MigrationListFacts(ctx, c.Conn, names)
+	if err != nil {
+		return nil, fmt.Errorf("read the status: %w", err)
+	}
+	migrations := make([]Migration, 0, len(rows))
+	for _, row := range rows {
+		migrations = append(migrations, describe(row))
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(migrations, func(m Migration) bool { return m.Name == name }) {
+			return nil, &notFoundError{name}
+		}
+	}
+	return migrations, nil
+}
+
+// describe turns the facts into what people read.
+func describe(f dbgen.MigrationListFactsRow) Migration {
+	m := f.Migration
+	d := Migration{
+		Name: m.Name, Work: m.WorkName, Table: m.TableName, Status: string(m.Status),
+		ProcessedRows: m.ProcessedRows + f.OpenProcessedRows,
+		TotalRows:     value(m.TotalTupleCount),
+		AffectedRows:  m.AffectedRows + f.OpenAffectedRows,
+		Jobs:          JobCounts{f.PendingJobs, f.RunningJobs, f.FailedJobs, m.SucceededJobs},
+		CreatedAt:     m.CreatedAt.UTC(), StartedAt: utc(m.StartedAt), FinishedAt: utc(m.FinishedAt),
+		Details: Details{
+			Checksum: m.WorkChecksum, Cursor: m.CursorColumns, Arguments: m.Arguments, BatchSize: m.BatchSize, SubBatchSize: m.SubBatchSize,
+			Interval: m.JobInterval, Pause: m.Pause, MaxAttempts: m.MaxAttempts, Parallelism: m.Parallelism, EnqueuedBy: m.EnqueuedBy,
+			MaxKey: m.MaxKey, FrontierKey: m.FrontierKey,
+		},
+	}
+	if isHeld(f) {
+		d.Hold = &Hold{m.OnHoldUntil.UTC(), value(m.HoldReason)}
+	}
+	if m.FailureErrorCode != nil {
+		d.Failure = &Failure{string(*m.FailureErrorCode), value(m.FailureMessage)}
+	}
+	if why := waitingFor(f); why != "" {
+		d.WaitingFor = &why
+	}
+	d.Progress = progress(m.Status, d.ProcessedRows, d.TotalRows)
+	d.RowsPerSecond, d.ETASeconds = pace(f, d.TotalRows-d.ProcessedRows)
+	return d
+}
+
+// isHeld reports whether a hold is still in force, by the server's clock.
+func isHeld(f dbgen.MigrationListFactsRow) bool {
+	return f.Migration.OnHoldUntil != nil && f.Migration.OnHoldUntil.After(f.ObservedAt)
+}
+
+func utc(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	in := t.UTC()
+	return &in
+}
