@@ -19,7 +19,6 @@ package bbm
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -120,12 +119,9 @@ type queryingTx struct {
 }
 
 func (t *queryingTx) Exec(ctx context.Context, sql string, values ...any) (pgconn.CommandTag, error) {
-	rows, err := t.Tx.Query(ctx, sql, values...)
-	if err != nil {
-		return pgconn.CommandTag{}, fmt.Errorf("query: %w", err)
-	}
+	rows, err := t.Query(ctx, sql, values...)
 	t.rows = rows
-	return pgconn.CommandTag{}, nil
+	return pgconn.CommandTag{}, err
 }
 
 // registered is the work as the registry takes it. What is missing is refused there, with a reason.

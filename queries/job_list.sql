@@ -1,13 +1,14 @@
 -- name: JobList :many
 -- The next jobs of a migration after an id, in the order of their making; no row: there are no more.
 -- Called by: control.(*Control).Jobs.
--- Index: batched_background_migration_jobs_migration_idx.
+-- Index: batched_background_migration_jobs_migration_idx, which comparing rows holds the planner to: by the primary key the last page would
+-- read the newer jobs of all other migrations.
 -- Locks: nothing.
 SELECT *
 FROM bbm.batched_background_migration_jobs AS j
-WHERE j.batched_background_migration_id = @migration_id
-  AND j.id > @after_id
-ORDER BY j.id
+WHERE (j.batched_background_migration_id, j.id) > (@migration_id::bigint, @after_id::bigint)
+  AND j.batched_background_migration_id <= @migration_id
+ORDER BY j.batched_background_migration_id, j.id
 LIMIT @page_size;
 
 -- name: JobListSucceeded :many
@@ -17,10 +18,10 @@ LIMIT @page_size;
 -- Locks: nothing.
 SELECT *
 FROM bbm.batched_background_migration_jobs AS j
-WHERE j.batched_background_migration_id = @migration_id
-  AND j.id > @after_id
+WHERE (j.batched_background_migration_id, j.id) > (@migration_id::bigint, @after_id::bigint)
+  AND j.batched_background_migration_id <= @migration_id
   AND j.status = 'succeeded'
-ORDER BY j.id
+ORDER BY j.batched_background_migration_id, j.id
 LIMIT @page_size;
 
 -- name: JobListUnsucceeded :many

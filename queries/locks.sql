@@ -37,22 +37,22 @@ SELECT pg_advisory_xact_lock((1650617602::bigint << 32) | @root_table_oid::bigin
 SELECT pg_advisory_lock_shared(1650617604, @key::integer);
 
 -- name: RunnerAnnounceWorks :many
--- Shows to `status` which works of unfinished migrations this runner has, in the pinned version.
--- Called by: runner.(*Executor).announce.
+-- Shows to `status` which works of unfinished migrations this runner has: "name:checksum", or "name:" where no version is pinned yet.
+-- Called by: runner.(*Executor).announceWorks.
 -- Index: batched_background_migrations_claimable_idx.
 -- Locks: advisory (1650617603, work_lock_key), shared, until the end of the session.
-WITH offered_works AS (
-    SELECT DISTINCT m.work_name, m.work_checksum
+WITH offered_work AS (
+    SELECT DISTINCT m.work_name, coalesce(m.work_checksum, '') AS work_checksum
     FROM bbm.batched_background_migrations AS m
     WHERE m.status IN ('active', 'running')
-      AND m.work_name || ':' || m.work_checksum = ANY (@works::text[])
-      AND m.work_name || ':' || m.work_checksum <> ALL (@announced_works::text[])
+      AND m.work_name || ':' || coalesce(m.work_checksum, '') = ANY (@works::text[])
+      AND m.work_name || ':' || coalesce(m.work_checksum, '') <> ALL (@announced_works::text[])
 )
 
 SELECT
     (o.work_name || ':' || o.work_checksum)::text AS work,
     pg_try_advisory_lock_shared(1650617603, bbm.work_lock_key(o.work_name, o.work_checksum)) AS locked
-FROM offered_works AS o;
+FROM offered_work AS o;
 
 -- name: TransactionListOpen :many
 -- The transactions of this database that are in progress, prepared ones included, but for ours and for vacuums.

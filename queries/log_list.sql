@@ -1,15 +1,14 @@
 -- name: JobLogList :many
--- The next changes of status of the jobs of a migration after an id, in order; no row: there are no more. Months before the migration was
--- created are not read.
+-- The next changes of status of the jobs of a migration after an id, in order; no row: there are no more. Months before since, when the
+-- migration was created, are not read.
 -- Called by: control.(*Control).Logs.
--- Index: batched_background_migration_job_transition_logs_job_idx or _pkey, batched_background_migration_jobs_migration_idx.
+-- Index: batched_background_migration_job_transition_logs_pkey or _job_idx, batched_background_migration_jobs_migration_idx.
 -- Locks: nothing.
 SELECT l.*
-FROM bbm.batched_background_migrations AS m
-JOIN bbm.batched_background_migration_jobs AS j ON j.batched_background_migration_id = m.id
-JOIN bbm.batched_background_migration_job_transition_logs AS l ON l.batched_background_migration_job_id = j.id
-WHERE m.id = @migration_id
-  AND l.created_at >= m.created_at
+FROM bbm.batched_background_migration_job_transition_logs AS l
+JOIN bbm.batched_background_migration_jobs AS j ON j.id = l.batched_background_migration_job_id
+WHERE j.batched_background_migration_id = @migration_id
+  AND l.created_at >= @since
   AND l.id > @after_id
 ORDER BY l.id
 LIMIT @page_size;

@@ -91,7 +91,7 @@ SELECT
         SELECT
         FROM bbm_lock AS b
         WHERE b.class = 1650617603
-          AND b.key = (bbm.work_lock_key(m.work_name, m.work_checksum)::bigint & 4294967295)
+          AND b.key = (bbm.work_lock_key(m.work_name, coalesce(m.work_checksum, ''))::bigint & 4294967295)
     ) AS has_runner_with_work,
     ARRAY(
         SELECT o.owner
@@ -147,9 +147,11 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT j.processed_rows, j.started_at, j.updated_at
         FROM bbm.batched_background_migration_jobs AS j
-        WHERE j.batched_background_migration_id = m.id
+        -- Rows are compared so that no plan reads the newer jobs of other migrations.
+        WHERE (j.batched_background_migration_id, j.id) <= (m.id, 9223372036854775807)
+          AND j.batched_background_migration_id >= m.id
           AND m.status = 'running'
-        ORDER BY j.id DESC
+        ORDER BY j.batched_background_migration_id DESC, j.id DESC
         LIMIT 10
     ) AS r
 ) AS s

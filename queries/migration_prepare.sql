@@ -39,7 +39,14 @@ SET
     work_checksum = @work_checksum::text,
     cursor_columns = @cursor_columns::text[],
     batch_size = coalesce(m.batch_size, @batch_size::integer),
-    sub_batch_size = coalesce(m.sub_batch_size, least(sqlc.narg('sub_batch_size')::integer, coalesce(m.batch_size, @batch_size::integer))),
+    sub_batch_size = coalesce(
+        m.sub_batch_size,
+        -- Not by least() alone, which takes null for no limit.
+        CASE
+            WHEN sqlc.narg('sub_batch_size')::integer IS NOT NULL
+                THEN least(sqlc.narg('sub_batch_size')::integer, coalesce(m.batch_size, @batch_size::integer))
+        END
+    ),
     total_tuple_count = @total_tuple_count::bigint,
     updated_at = now()
 WHERE m.id = @migration_id

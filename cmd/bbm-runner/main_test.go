@@ -88,14 +88,11 @@ func (f *fleet) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run executes a command that must succeed, and returns what it prints.
-func (f *fleet) run(args ...string) string {
+// run executes a command that must succeed.
+func (f *fleet) run(args ...string) {
 	f.t.Helper()
-	var stdout, stderr bytes.Buffer
-	cmd := f.command(args...)
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	require.NoError(f.t, cmd.Run(), "%s: %s", strings.Join(args, " "), &stderr)
-	return stdout.String()
+	output, err := f.command(args...).CombinedOutput()
+	require.NoError(f.t, err, "%s: %s", strings.Join(args, " "), output)
 }
 
 // process is a runner of its own.

@@ -116,6 +116,8 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{[]string{"schema"}, `schema needs one of: down, status, up`},
 		{[]string{"schema", "upp"}, `did you mean "up"?`},
 		{[]string{"schema", "down"}, `taken; cancel them first`},
+		{[]string{"help", "stauts"}, `did you mean "status"?`},
+		{[]string{"help", "schema", "x"}, `unknown command`},
 		{[]string{"stauts"}, `did you mean "status"?`},
 		{[]string{"status", "--jsno"}, `unknown flag: --jsno (see: bbm-runner status --help)`},
 		{[]string{"run", "--workers", "0"}, `--workers: workers is "0"`},

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -69,12 +68,18 @@ func (b *bars) message(m control.Migration) string {
 			status = colour.Sprint(status)
 		}
 	}
-	parts := []string{name + " " + status, rowsOf(m) + " rows", rateOf(m)}
+	// A line holds little: why a migration stands still matters more than where.
+	if why := reason(m); why != "" {
+		return name + " " + status + "  " + clip(why, longText)
+	}
+	parts := []string{name + " " + status, rowsOf(m) + " rows"}
+	if rate := rateOf(m); rate != "" {
+		parts = append(parts, rate)
+	}
 	if left := leftOf(m); left != "" {
 		parts = append(parts, left+" left")
 	}
-	parts = append(parts, clip(reason(m), longText))
-	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), "  ")
+	return strings.Join(parts, "  ")
 }
 
 // close draws the last state and gives the terminal back.

@@ -55,9 +55,6 @@ func Run(ctx context.Context, p Program) int {
 	root := a.newRootCommand()
 	// A nil slice would make cobra read os.Args.
 	root.SetArgs(append([]string{}, p.Args...))
-	root.SetIn(p.Stdin)
-	root.SetOut(p.Stdout)
-	root.SetErr(p.Stderr)
 	command, err := root.ExecuteContextC(ctx)
 	return a.report(command, err)
 }

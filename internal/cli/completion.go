@@ -25,7 +25,7 @@ func (a *app) addCompletion(root *cobra.Command) {
 	completion.RunE = needsSubcommand
 	completion.Args = unknownCommand
 	completion.Example = fmt.Sprintf("  %s completion bash > /etc/bash_completion.d/%[1]s", a.Name)
-	completion.PersistentPreRunE = func(*cobra.Command, []string) error { return nil }
+	completion.PersistentPreRunE = withoutSettings
 	for _, shell := range completion.Commands() {
 		shell.Example = fmt.Sprintf("  %s completion %s", a.Name, shell.Name())
 	}

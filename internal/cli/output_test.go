@@ -28,6 +28,15 @@ func TestColumnsAreWidenedPageByPage(t *testing.T) {
 	assert.Equal(t, "ID  NAME\n1   a\n1000  ü\n2\n", out.String())
 }
 
+func TestTheLastColumnIsClippedToTheTerminal(t *testing.T) {
+	t.Parallel()
+	rows := [][]string{{"12345", "a text of thirty-two characters."}}
+	assert.Equal(t, rows, fitted([]string{"A", "B"}, rows, 0))
+	assert.Equal(t, rows, fitted([]string{"A", "B"}, rows, 44))
+	assert.Equal(t, [][]string{{"12345", "a text of thirty-two character…"}}, fitted([]string{"A", "B"}, rows, 43))
+	assert.Equal(t, [][]string{{"12345", "a text of thirty-tw…"}}, fitted([]string{"A", "B"}, rows, 10))
+}
+
 func TestAJSONArrayIsOneElementALine(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -53,7 +62,7 @@ func TestBarsShowEachMigrationToTheEnd(t *testing.T) {
 	b.close()
 	assert.Contains(t, out.String(), " 45.2 % ")
 	assert.Contains(t, out.String(), "first running  452,000 of ~1,000,000 rows  3,400/s\n")
-	assert.Contains(t, out.String(), "second active  0 of ~10 rows  waiting for a slot: all in use (1)\n")
+	assert.Contains(t, out.String(), "second active  waiting for a slot: all in use (1)\n")
 	assert.NotContains(t, out.String(), "\x1b[1m", "no colours were asked for")
 }
 

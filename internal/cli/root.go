@@ -48,6 +48,9 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or input; 3 wait: a migration failed
 		Args:              unknownCommand,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if !cmd.HasParent() {
+				return nil // help
+			}
 			if err := a.loadConfig(cmd.Flags()); err != nil {
 				return err
 			}
@@ -57,6 +60,10 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or input; 3 wait: a migration failed
 			return nil
 		},
 	}
+	// Before the completion command is made, which keeps the writer that it finds.
+	root.SetIn(a.Stdin)
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
 	for _, f := range globalFlags {
 		root.PersistentFlags().String(f.flag, "", f.help)
 	}
@@ -81,6 +88,8 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or input; 3 wait: a migration failed
 	add(groupControl, a.newPauseCommand(), a.newResumeCommand(), a.newCancelCommand(), a.newRetryCommand(), a.newSetCommand(), a.newDeleteCommand())
 	add(groupInstall, a.newSchemaCommand(), a.newEnableCommand(), a.newDisableCommand(), a.newDemoCommand(), a.newVersionCommand())
 	root.AddCommand(newSettingsTopic())
+	root.SetHelpCommand(a.newHelpCommand())
+	root.SetHelpCommandGroupID(groupInstall)
 	a.addCompletion(root)
 	return root
 }
@@ -103,16 +112,4 @@ func (a *app) loadConfig(flags *pflag.FlagSet) error {
 	}
 	a.config = loaded
 	return nil
-}
-
-// newSettingsTopic is a page of help, not a command.
-func newSettingsTopic() *cobra.Command {
-	return &cobra.Command{
-		Use:   "settings",
-		Short: "Settings: environment variables and the YAML file",
-		Long: `A flag wins over an environment variable, that over the YAML file (--config or BBM_CONFIG), and that over the default. In the file a
-setting has the variable's name without BBM_, in lower case. Durations are written as 250ms, 30s, 2h.
-
-` + config.Help(),
-	}
 }

@@ -59,18 +59,9 @@ func (a *app) printMigrations(migrations []control.Migration) {
 	}
 	rows := make([][]string, len(migrations))
 	for i, m := range migrations {
-		rows[i] = []string{m.Name, m.Status, percent(m.Progress), rowsOf(m), rateOf(m), leftOf(m), a.clipForTable(reason(m))}
+		rows[i] = []string{m.Name, m.Status, percent(m.Progress), rowsOf(m), rateOf(m), leftOf(m), reason(m)}
 	}
 	a.printTable(a.Stdout, []string{"NAME", "STATUS", "PROGRESS", "ROWS", "RATE", "LEFT", "WHY"}, rows)
-}
-
-// clipForTable keeps a table narrow on a terminal, where status NAME shows the whole text; a pipe gets all of it.
-func (a *app) clipForTable(text string) string {
-	const most = 60
-	if !isTerminal(a.Stdout) {
-		return text
-	}
-	return clip(text, most)
 }
 
 // reason says why a migration is not progressing, or nothing where it is.

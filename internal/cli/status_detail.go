@@ -41,7 +41,7 @@ func (a *app) printMigration(m control.Migration) {
 		{"started at", optional(m.StartedAt, instant)},
 		{"finished at", finished(m)},
 	}
-	if m.Hold != nil && m.WaitingFor != nil {
+	if m.Hold != nil && !strings.HasPrefix(reason(m), "on hold") {
 		lines = append(lines, [2]string{"on hold", fmt.Sprintf("until %s: %s", instant(m.Hold.Until), m.Hold.Reason)})
 	}
 	fmt.Fprintln(a.Stdout, m.Name)

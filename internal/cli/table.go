@@ -24,10 +24,34 @@ func (a *app) printTable(w io.Writer, headings []string, rows [][]string) {
 	t.SetAllowedRowLength(width(w))
 	coloured := a.isColoured(w)
 	t.AppendHeader(tableRow(headings, coloured))
-	for _, row := range rows {
+	for _, row := range fitted(headings, rows, width(w)) {
 		t.AppendRow(tableRow(row, coloured))
 	}
 	t.Render()
+}
+
+// leastWidth is what the last column keeps on a narrow terminal.
+const leastWidth = 20
+
+// fitted clips the last column, which holds free text, so that the rows fit that many columns of a terminal; 0 is no limit.
+func fitted(headings []string, rows [][]string, columns int) [][]string {
+	if columns == 0 {
+		return rows
+	}
+	last := len(headings) - 1
+	for i := range last {
+		widest := utf8.RuneCountInString(headings[i])
+		for _, row := range rows {
+			widest = max(widest, utf8.RuneCountInString(row[i]))
+		}
+		columns -= widest + len("|  ")
+	}
+	columns = max(columns-len("|  |"), leastWidth)
+	clipped := make([][]string, len(rows))
+	for i, row := range rows {
+		clipped[i] = append(row[:last:last], clip(row[last], columns))
+	}
+	return clipped
 }
 
 // tableRow colours the cells that hold a status.

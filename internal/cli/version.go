@@ -16,7 +16,7 @@ func (a *app) newVersionCommand() *cobra.Command {
 		Example: fmt.Sprintf("  %s version", a.Name),
 		Args:    takes(),
 		// Settings that cannot be read must not hide the version.
-		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
+		PersistentPreRunE: withoutSettings,
 		RunE: func(*cobra.Command, []string) error {
 			version, commit := a.build()
 			fmt.Fprintf(a.Stdout, "%s %s, commit %s, %s %s/%s\n", a.Name, version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)

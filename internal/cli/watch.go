@@ -17,7 +17,7 @@ const watchInterval = time.Second
 
 // watch shows migrations until none of them can proceed. Without names those count that are unfinished at some time.
 func (a *app) watch(ctx context.Context, c *control.Control, names []string, asJSON bool) error {
-	var view view = a.newView(asJSON)
+	view := a.newView(asJSON)
 	defer view.close()
 	watched := make(map[string]bool)
 	for {

@@ -31,10 +31,10 @@ var settings = []setting{
 	{"log_format", "auto", "auto (text on a terminal, else json), text or json", false, readLogFormat},
 	{"log_level", "info", "debug, info, warn or error", false, readLogLevel},
 	{"workers", "1", "jobs that this process may execute at once", false, number(1, 1000, func(c *Config) *int { return &c.Workers })},
-	{"poll_interval", "5s", "time between two looks for something to do", false, duration(time.Millisecond, func(c *Config) *time.Duration { return &c.PollInterval })},
-	{"shutdown_grace", "30s", "what a sub-batch gets to end in after SIGTERM", false, duration(time.Millisecond, func(c *Config) *time.Duration { return &c.ShutdownGrace })},
-	{"lock_timeout", "5s", "longest wait for a lock", false, duration(time.Millisecond, func(c *Config) *time.Duration { return &c.LockTimeout })},
-	{"statement_timeout", "1m", "longest run of one statement", false, duration(time.Millisecond, func(c *Config) *time.Duration { return &c.StatementTimeout })},
+	{"poll_interval", "5s", "time between two looks for something to do", false, duration(func(c *Config) *time.Duration { return &c.PollInterval })},
+	{"shutdown_grace", "30s", "what a sub-batch gets to end in after SIGTERM", false, duration(func(c *Config) *time.Duration { return &c.ShutdownGrace })},
+	{"lock_timeout", "5s", "longest wait for a lock", false, duration(func(c *Config) *time.Duration { return &c.LockTimeout })},
+	{"statement_timeout", "1m", "longest run of one statement", false, duration(func(c *Config) *time.Duration { return &c.StatementTimeout })},
 	{"log_retention_months", "6", "whole months for which the log of jobs is kept", false, number(1, 1200, func(c *Config) *int { return &c.LogRetentionMonths })},
 	{"sentry_dsn", "", "where critical failures are reported; empty: nowhere", true, text(func(c *Config) *string { return &c.SentryDSN })},
 	{"sentry_environment", "", "the environment named in those reports", false, text(func(c *Config) *string { return &c.SentryEnvironment })},
@@ -71,14 +71,15 @@ func number(least, most int, field func(*Config) *int) func(*Config, string) err
 	}
 }
 
-func duration(least time.Duration, field func(*Config) *time.Duration) func(*Config, string) error {
+func duration(field func(*Config) *time.Duration) func(*Config, string) error {
 	return func(c *Config, value string) error {
 		d, err := time.ParseDuration(value)
 		switch {
 		case err != nil:
 			return errors.New("give a duration with its unit, such as 250ms, 30s or 2h")
-		case d < least:
-			return fmt.Errorf("give a duration of at least %s", least)
+		// Zero stands for no limit in PostgreSQL, and for the default in the runner: it is said neither way.
+		case d < time.Millisecond:
+			return errors.New("give a duration of at least 1ms")
 		// What PostgreSQL's timeouts hold: milliseconds in an int4.
 		case d.Milliseconds() > math.MaxInt32:
 			return errors.New("give a duration below 596h")

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"math"
 	"strings"
 	"sync"
@@ -125,8 +126,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 			require.ErrorContains(t, err, c.want)
 			var input *InputError
 			var definition *work.DefinitionError
-			isInput := assert.ErrorAs(t, err, &definition) || assert.ErrorAs(t, err, &input)
-			assert.True(t, isInput, c.want)
+			assert.True(t, errors.As(err, &definition) || errors.As(err, &input), c.want) //nolint:testifylint // one of two
 			assert.NotContains(t, err.Error(), "\n")
 		}
 	}
@@ -169,7 +169,7 @@ func TestANameWithAnotherDefinitionIsTaken(t *testing.T) {
 	f.enqueue(EnqueueOptions{Work: "taking", Name: "it", Arguments: map[string]string{"step": "1"}})
 	for want, o := range map[string]EnqueueOptions{
 		`it runs the work "taking"; its arguments are {"step": "1"}; give this one another name`: {Work: "plain", Name: "it"},
-		`definition: its arguments are {"step": "1"}; give`:                                     {Work: "taking", Name: "it", Arguments: map[string]string{"step": "2"}},
+		`definition: its arguments are {"step": "1"}; give`:                                      {Work: "taking", Name: "it", Arguments: map[string]string{"step": "2"}},
 	} {
 		for _, o.DryRun = range []bool{false, true} {
 			_, err := f.Enqueue(t.Context(), o)

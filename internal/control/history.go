@@ -117,7 +117,7 @@ func (c *Control) Logs(ctx context.Context, name string, page func([]LogRow) err
 		return err
 	}
 	for after, more := int64(0), true; more; {
-		rows, err := queries.JobLogList(ctx, c.Conn, dbgen.JobLogListParams{MigrationID: m.ID, AfterID: after, PageSize: pageSize})
+		rows, err := queries.JobLogList(ctx, c.Conn, dbgen.JobLogListParams{MigrationID: m.ID, Since: m.CreatedAt, AfterID: after, PageSize: pageSize})
 		if err != nil {
 			return fmt.Errorf("list the history of %q: %w", name, err)
 		}

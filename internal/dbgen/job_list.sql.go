@@ -30,9 +30,9 @@ func (q *Queries) JobCountRunning(ctx context.Context, db DBTX, migrationID int6
 const JobList = `-- name: JobList :many
 SELECT id, batched_background_migration_id, after_key, until_key, progress_key, status, attempts, claims, stalls, slot, runner, processed_rows, affected_rows, next_attempt_at, exception_class, exception_message, created_at, updated_at, started_at, finished_at
 FROM bbm.batched_background_migration_jobs AS j
-WHERE j.batched_background_migration_id = $1
-  AND j.id > $2
-ORDER BY j.id
+WHERE (j.batched_background_migration_id, j.id) > ($1::bigint, $2::bigint)
+  AND j.batched_background_migration_id <= $1
+ORDER BY j.batched_background_migration_id, j.id
 LIMIT $3
 `
 
@@ -44,7 +44,8 @@ type JobListParams struct {
 
 // The next jobs of a migration after an id, in the order of their making; no row: there are no more.
 // Called by: control.(*Control).Jobs.
-// Index: batched_background_migration_jobs_migration_idx.
+// Index: batched_background_migration_jobs_migration_idx, which comparing rows holds the planner to: by the primary key the last page would
+// read the newer jobs of all other migrations.
 // Locks: nothing.
 func (q *Queries) JobList(ctx context.Context, db DBTX, arg JobListParams) ([]Job, error) {
 	rows, err := db.Query(ctx, JobList, arg.MigrationID, arg.AfterID, arg.PageSize)
@@ -90,10 +91,10 @@ func (q *Queries) JobList(ctx context.Context, db DBTX, arg JobListParams) ([]Jo
 const JobListSucceeded = `-- name: JobListSucceeded :many
 SELECT id, batched_background_migration_id, after_key, until_key, progress_key, status, attempts, claims, stalls, slot, runner, processed_rows, affected_rows, next_attempt_at, exception_class, exception_message, created_at, updated_at, started_at, finished_at
 FROM bbm.batched_background_migration_jobs AS j
-WHERE j.batched_background_migration_id = $1
-  AND j.id > $2
+WHERE (j.batched_background_migration_id, j.id) > ($1::bigint, $2::bigint)
+  AND j.batched_background_migration_id <= $1
   AND j.status = 'succeeded'
-ORDER BY j.id
+ORDER BY j.batched_background_migration_id, j.id
 LIMIT $3
 `
 

@@ -7,33 +7,39 @@ package dbgen
 
 import (
 	"context"
+	"time"
 )
 
 const JobLogList = `-- name: JobLogList :many
 SELECT l.id, l.batched_background_migration_job_id, l.created_at, l.previous_status, l.next_status, l.attempt, l.exception_class, l.exception_message
-FROM bbm.batched_background_migrations AS m
-JOIN bbm.batched_background_migration_jobs AS j ON j.batched_background_migration_id = m.id
-JOIN bbm.batched_background_migration_job_transition_logs AS l ON l.batched_background_migration_job_id = j.id
-WHERE m.id = $1
-  AND l.created_at >= m.created_at
-  AND l.id > $2
+FROM bbm.batched_background_migration_job_transition_logs AS l
+JOIN bbm.batched_background_migration_jobs AS j ON j.id = l.batched_background_migration_job_id
+WHERE j.batched_background_migration_id = $1
+  AND l.created_at >= $2
+  AND l.id > $3
 ORDER BY l.id
-LIMIT $3
+LIMIT $4
 `
 
 type JobLogListParams struct {
 	MigrationID int64
+	Since       time.Time
 	AfterID     int64
 	PageSize    int32
 }
 
-// The next changes of status of the jobs of a migration after an id, in order; no row: there are no more. Months before the migration was
-// created are not read.
+// The next changes of status of the jobs of a migration after an id, in order; no row: there are no more. Months before since, when the
+// migration was created, are not read.
 // Called by: control.(*Control).Logs.
-// Index: batched_background_migration_job_transition_logs_job_idx or _pkey, batched_background_migration_jobs_migration_idx.
+// Index: batched_background_migration_job_transition_logs_pkey or _job_idx, batched_background_migration_jobs_migration_idx.
 // Locks: nothing.
 func (q *Queries) JobLogList(ctx context.Context, db DBTX, arg JobLogListParams) ([]JobTransitionLog, error) {
-	rows, err := db.Query(ctx, JobLogList, arg.MigrationID, arg.AfterID, arg.PageSize)
+	rows, err := db.Query(ctx, JobLogList,
+		arg.MigrationID,
+		arg.Since,
+		arg.AfterID,
+		arg.PageSize,
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -243,7 +243,14 @@ SET
     work_checksum = $1::text,
     cursor_columns = $2::text[],
     batch_size = coalesce(m.batch_size, $3::integer),
-    sub_batch_size = coalesce(m.sub_batch_size, least($4::integer, coalesce(m.batch_size, $3::integer))),
+    sub_batch_size = coalesce(
+        m.sub_batch_size,
+        -- Not by least() alone, which takes null for no limit.
+        CASE
+            WHEN $4::integer IS NOT NULL
+                THEN least($4::integer, coalesce(m.batch_size, $3::integer))
+        END
+    ),
     total_tuple_count = $5::bigint,
     updated_at = now()
 WHERE m.id = $6

@@ -45,6 +45,9 @@ type outcome struct {
 	reason string // for kindGivenBack
 }
 
+// stopped is the reason when a signal ends the runner.
+const stopped = "the runner was stopped"
+
 func givenBack(reason string) outcome { return outcome{kind: kindGivenBack, reason: reason} }
 
 // work changes sub-batch after sub-batch until the job is done, somebody wants it to stop, or an error ends the attempt.
@@ -77,7 +80,7 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 		if sameKey(job.ProgressKey, job.UntilKey) {
 			break
 		}
-		if reason := e.whyStop(ctx, back.ExecutionEnabled, back.Status, back.IsOnHold); reason != "" {
+		if reason := whyStop(ctx, back.ExecutionEnabled, back.Status, back.IsOnHold); reason != "" {
 			return givenBack(reason)
 		}
 		if back.Pause > 0 {
@@ -119,26 +122,23 @@ func (e *Executor) waitAfterLoss(ctx context.Context, job *claimedJob, loss erro
 
 // lookAgain asks between two sub-batches whether to go on, and why not.
 func (e *Executor) lookAgain(ctx context.Context, job *claimedJob) (reason string, err error) {
-	if ctx.Err() != nil {
-		return e.whyStop(ctx, true, dbgen.BBMMigrationStatusRunning, false), nil
-	}
 	check, err := e.queries.JobCheck(ctx, e.conn, dbgen.JobCheckParams{JobID: job.ID, Claims: job.Claims})
 	switch {
 	case ctx.Err() != nil && !e.conn.IsClosed():
-		return e.whyStop(ctx, true, dbgen.BBMMigrationStatusRunning, false), nil
+		return stopped, nil
 	case errors.Is(err, pgx.ErrNoRows):
 		return "", errFenced
 	case err != nil:
 		return "", fmt.Errorf("look at job: %w", err)
 	}
-	return e.whyStop(ctx, check.ExecutionEnabled, check.Status, check.IsOnHold), nil
+	return whyStop(ctx, check.ExecutionEnabled, check.Status, check.IsOnHold), nil
 }
 
 // whyStop says why a job must be given back between two sub-batches; "" to go on.
-func (e *Executor) whyStop(ctx context.Context, enabled bool, status dbgen.MigrationStatus, onHold bool) string {
+func whyStop(ctx context.Context, enabled bool, status dbgen.MigrationStatus, onHold bool) string {
 	switch {
 	case ctx.Err() != nil:
-		return "the runner was stopped"
+		return stopped
 	case !enabled:
 		return "the fleet was disabled"
 	case status != dbgen.BBMMigrationStatusRunning:

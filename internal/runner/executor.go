@@ -40,6 +40,7 @@ type Executor struct {
 	identity string
 	works    []string // "name:checksum" of each work
 	names    []string // of each work
+	offers   []string // works, and "name:" of each for migrations without a pinned version
 
 	// What belongs to the present connection.
 	conn         *pgx.Conn
@@ -53,11 +54,12 @@ type Executor struct {
 func (r *Runner) newExecutor(number int) *Executor {
 	e := &Executor{
 		runner: r, config: r.config, queries: dbgen.New(), identity: identity(r.config.Version),
-		log: r.config.Logger.With("worker", number), works: []string{}, names: []string{},
+		log: r.config.Logger.With("worker", number), works: []string{}, names: []string{}, offers: []string{},
 	}
 	for _, w := range r.works.All() {
 		e.works = append(e.works, w.Name+":"+w.Checksum())
 		e.names = append(e.names, w.Name)
+		e.offers = append(e.offers, w.Name+":"+w.Checksum(), w.Name+":")
 	}
 	return e
 }
@@ -73,7 +75,7 @@ func (e *Executor) run(ctx, workCtx context.Context) error {
 			e.disconnect()
 		}
 		if err == nil || ctx.Err() != nil {
-			return nil
+			return nil // stopped, which is no failure
 		}
 		if !errors.Is(err, errConnectionLost) {
 			return err

@@ -58,7 +58,7 @@ func (e *Executor) step(ctx, workCtx context.Context) (stepResult, error) {
 
 // announceWorks shows to status which unfinished migrations' works this runner has.
 func (e *Executor) announceWorks(ctx context.Context) error {
-	rows, err := e.queries.RunnerAnnounceWorks(ctx, e.conn, dbgen.RunnerAnnounceWorksParams{Works: e.works, AnnouncedWorks: e.announced})
+	rows, err := e.queries.RunnerAnnounceWorks(ctx, e.conn, dbgen.RunnerAnnounceWorksParams{Works: e.offers, AnnouncedWorks: e.announced})
 	if err != nil {
 		return fmt.Errorf("announce works: %w", err)
 	}

@@ -1,0 +1,36 @@
+-- Three roles for bbm-runner and the rights that each needs. Run it by psql, in the database of the migrations, as the
+-- owner of the schema bbm (the role that ran `bbm-runner schema up`) or a superuser; and again after each `schema up`
+-- that applied something, since new tables come without grants. It may be repeated.
+
+SELECT 'CREATE ROLE bbm_viewer NOLOGIN' WHERE to_regrole('bbm_viewer') IS NULL \gexec
+SELECT 'CREATE ROLE bbm_operator NOLOGIN' WHERE to_regrole('bbm_operator') IS NULL \gexec
+SELECT 'CREATE ROLE bbm_runner LOGIN' WHERE to_regrole('bbm_runner') IS NULL \gexec
+
+BEGIN;
+
+-- Looks: status, jobs, logs, wait, schema status; bbm.assert_finished from SQL.
+GRANT USAGE ON SCHEMA bbm TO bbm_viewer;
+GRANT SELECT ON ALL TABLES IN SCHEMA bbm TO bbm_viewer;
+GRANT EXECUTE ON FUNCTION bbm.work_lock_key(text, text) TO bbm_viewer;
+GRANT EXECUTE ON FUNCTION bbm.assert_finished(text) TO bbm_viewer;
+
+-- Acts: enable, disable, pause, resume, cancel, retry, set, delete; bbm.enqueue from SQL.
+-- A table's owner or whoever else may do what the work does can enqueue by the command line, too.
+GRANT bbm_viewer TO bbm_operator;
+GRANT INSERT, UPDATE, DELETE ON bbm.batched_background_migrations TO bbm_operator;
+GRANT UPDATE ON bbm.batched_background_migration_jobs TO bbm_operator;
+GRANT INSERT ON bbm.batched_background_migration_job_transition_logs TO bbm_operator;
+GRANT INSERT ON bbm.batched_background_migration_transition_logs TO bbm_operator;
+GRANT UPDATE ON bbm.fleet_settings TO bbm_operator;
+GRANT EXECUTE ON FUNCTION bbm.enqueue(text, regclass, text, jsonb, integer, integer, boolean) TO bbm_operator;
+
+-- Executes: run. It neither creates nor deletes migrations, and changes no setting of the fleet.
+GRANT bbm_viewer TO bbm_runner;
+GRANT UPDATE ON bbm.batched_background_migrations TO bbm_runner;
+GRANT INSERT, UPDATE ON bbm.batched_background_migration_jobs TO bbm_runner;
+GRANT INSERT ON bbm.batched_background_migration_job_transition_logs TO bbm_runner;
+GRANT INSERT ON bbm.batched_background_migration_transition_logs TO bbm_runner;
+GRANT EXECUTE ON FUNCTION bbm.assert_fence(boolean) TO bbm_runner;
+GRANT EXECUTE ON FUNCTION bbm.maintain_log_partitions(interval, timestamptz) TO bbm_runner;
+
+COMMIT;
