@@ -23,7 +23,6 @@ import (
 	"path/filepath"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/bbm-runner/bbm-runner/internal/cli"
 	"github.com/bbm-runner/bbm-runner/internal/work"
@@ -105,23 +104,7 @@ func (b Batch) Exec(ctx context.Context, tx pgx.Tx, sql string) (int64, error) {
 
 // Query runs one statement, written as for [Batch.Exec], and returns its rows, which are to be read or closed before tx is used again.
 func (b Batch) Query(ctx context.Context, tx pgx.Tx, sql string) (pgx.Rows, error) {
-	querying := &queryingTx{Tx: tx}
-	if _, err := b.inner.Exec(ctx, querying, sql); err != nil {
-		return nil, err
-	}
-	return querying.rows, nil
-}
-
-// queryingTx runs as a query what is given to it to execute.
-type queryingTx struct {
-	pgx.Tx
-	rows pgx.Rows
-}
-
-func (t *queryingTx) Exec(ctx context.Context, sql string, values ...any) (pgconn.CommandTag, error) {
-	rows, err := t.Query(ctx, sql, values...)
-	t.rows = rows
-	return pgconn.CommandTag{}, err
+	return b.inner.Query(ctx, tx, sql)
 }
 
 // registered is the work as the registry takes it. What is missing is refused there, with a reason.

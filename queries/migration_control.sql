@@ -1,3 +1,10 @@
+-- name: ChangedBySet :exec
+-- Says for whom this transaction enqueues, where that is not the role of the database.
+-- Called by: control.(*Control).Enqueue.
+-- Index: none.
+-- Locks: nothing.
+SELECT set_config('bbm.changed_by', @changed_by::text, true);
+
 -- name: MigrationEnqueue :one
 -- Creates a migration as SQL would, and returns its name; raises duplicate_object when the name has another definition. No row: no such table.
 -- Called by: control.(*Control).Enqueue.

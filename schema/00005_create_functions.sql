@@ -104,6 +104,8 @@ DECLARE
     new_table_name text;
     new_kind "char";
     new_status bbm.migration_status := CASE WHEN enqueue.paused THEN 'paused' ELSE 'active' END;
+    -- A program that enqueues for somebody says for whom.
+    new_enqueued_by constant text := coalesce(nullif(current_setting('bbm.changed_by', true), ''), session_user);
     is_empty boolean := false;
     existing bbm.batched_background_migrations;
 BEGIN
@@ -143,12 +145,12 @@ BEGIN
     WITH new_migration AS (
         INSERT INTO bbm.batched_background_migrations (
             name, work_name, arguments, table_name, table_oid, root_table_oid, batch_size, sub_batch_size,
-            status, total_tuple_count, finished_at
+            status, total_tuple_count, enqueued_by, finished_at
         )
         VALUES (
             new_name, enqueue.work, coalesce(enqueue.arguments, '{}'), new_table_name, enqueue.target,
             coalesce(pg_partition_root(enqueue.target), enqueue.target), enqueue.batch_size, enqueue.sub_batch_size,
-            new_status, CASE WHEN is_empty THEN 0 END, CASE WHEN new_status = 'finished' THEN now() END
+            new_status, CASE WHEN is_empty THEN 0 END, new_enqueued_by, CASE WHEN new_status = 'finished' THEN now() END
         )
         ON CONFLICT (name) DO NOTHING
         RETURNING *
@@ -156,7 +158,7 @@ BEGIN
         INSERT INTO bbm.batched_background_migration_transition_logs (
             batched_background_migration_id, next_status, changed_by, reason
         )
-        SELECT m.id, m.status, session_user, CASE WHEN m.status = 'finished' THEN 'the table was empty' END
+        SELECT m.id, m.status, m.enqueued_by, CASE WHEN m.status = 'finished' THEN 'the table was empty' END
         FROM new_migration AS m
         RETURNING id
     )

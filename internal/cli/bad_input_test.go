@@ -123,7 +123,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{[]string{"run", "--workers", "0"}, `--workers: workers is "0"`},
 		{[]string{"new", "x"}, `needs --table`},
 		{[]string{"new", "increment", "--table", "app.items"}, `is there already`},
-		{[]string{"new", "x", "--table", "app.nowhere"}, `no table app.nowhere`},
+		{[]string{"new", "x", "--table", "app.nowhere"}, `table app.nowhere does not exist`},
 		{[]string{"new", "a b", "--table", "app.items"}, `no name for a work`},
 		{[]string{"--log-level", "loud", "status"}, `--log-level`},
 	} {

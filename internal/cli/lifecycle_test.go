@@ -213,8 +213,8 @@ func TestNewWritesAWorkFileWithTheTablesOwnCursor(t *testing.T) {
 	assert.Contains(t, w.ok("works"), "odd_lines")
 	assert.Contains(t, w.refused("new", "odd_lines", "--table", `app."Odd Lines"`), "is there already")
 	w.exec(`CREATE TABLE app.bare (n int); CREATE VIEW app.seen AS SELECT 1 AS id`)
-	assert.Contains(t, w.refused("new", "bare", "--table", "app.bare"), "no index that can serve as a cursor")
-	assert.Contains(t, w.refused("new", "seen", "--table", "app.seen"), "is no table")
+	assert.Contains(t, w.refused("new", "bare", "--table", "app.bare"), "no unique index that can serve as a cursor")
+	assert.Contains(t, w.refused("new", "seen", "--table", "app.seen"), "is a view")
 }
 
 func TestTheSchemaGoesUpDownAndUpAgain(t *testing.T) {

@@ -7,13 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
-	"github.com/bbm-runner/bbm-runner/internal/dbgen"
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
@@ -48,7 +45,11 @@ func (a *app) newWork(ctx context.Context, name, written string) error {
 	}
 	var text string
 	err = a.withConn(ctx, func(conn *pgx.Conn) error {
-		table, cursor, err := findCursor(ctx, conn, names)
+		if len(names) == 1 {
+			names = []string{"public", names[0]}
+		}
+		table := work.WriteName(names...)
+		cursor, err := work.SuggestCursor(ctx, conn, table, nil)
 		if err == nil {
 			text = work.Scaffold(name, table, cursor, false)
 		}
@@ -85,48 +86,4 @@ func writeNewFile(path, text string) (err error) {
 		return fmt.Errorf("write the work file: %w", err)
 	}
 	return nil
-}
-
-// findCursor returns the table's name as SQL and the columns of the index to walk it by: the primary key where that can serve.
-func findCursor(ctx context.Context, conn *pgx.Conn, names []string) (table string, cursor []string, err error) {
-	if len(names) == 1 {
-		names = []string{"public", names[0]}
-	}
-	queries := dbgen.New()
-	target, err := queries.TargetFind(ctx, conn, dbgen.TargetFindParams{TableName: names[1], SchemaNames: names[:1]})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return "", nil, inputf("there is no table %s in this database", work.WriteName(names...))
-	}
-	if err != nil {
-		return "", nil, fmt.Errorf("look for table %s: %w", work.WriteName(names...), err)
-	}
-	if target.Kind != "r" && target.Kind != "p" {
-		return "", nil, inputf("%s is no table whose rows can be changed in batches; only plain and partitioned tables are", work.WriteName(names...))
-	}
-	columns, err := queries.TargetListColumns(ctx, conn, target.TableOid)
-	if err != nil {
-		return "", nil, fmt.Errorf("list the columns of %s: %w", work.WriteName(names...), err)
-	}
-	indexes, err := queries.TargetListIndexes(ctx, conn, target.TableOid)
-	if err != nil {
-		return "", nil, fmt.Errorf("list the indexes of %s: %w", work.WriteName(names...), err)
-	}
-	for _, index := range indexes {
-		if canBeCursor(index, columns) {
-			return work.WriteName(names...), index.Columns, nil
-		}
-	}
-	return "", nil, inputf("table %s has no index that can serve as a cursor: a valid unique btree index, not partial, on columns that are NOT NULL and of these "+
-		"types: %s", work.WriteName(names...), strings.Join(work.KeyTypes(), ", "))
-}
-
-// canBeCursor is a first look for what enqueue examines closely.
-func canBeCursor(index dbgen.TargetListIndexesRow, columns []dbgen.TargetListColumnsRow) bool {
-	return index.Method == "btree" && index.IsUnique && index.IsValid && !index.IsPartial &&
-		index.HasDefaultClasses && index.HasColumnCollations && index.HasOneDirection &&
-		!slices.ContainsFunc(index.Columns, func(name string) bool {
-			return !slices.ContainsFunc(columns, func(c dbgen.TargetListColumnsRow) bool {
-				return c.Name == name && c.IsNotNull && work.KeyTypeAllowed(c.Type)
-			})
-		})
 }

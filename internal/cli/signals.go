@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// signals turns the first SIGINT or SIGTERM into the end of a context. The second calls what a command has asked for; where none has,
+// signals turns the first SIGINT, SIGTERM or SIGHUP (a terminal that is closed) into the end of a context. The second calls what a command has asked for; where none has,
 // it kills the process as if it had never been caught.
 type signals struct {
 	received chan os.Signal
@@ -23,6 +23,9 @@ func catchSignals(parent context.Context) (context.Context, *signals) {
 	ctx, cancel := context.WithCancel(parent)
 	s := &signals{received: make(chan os.Signal, 2), done: make(chan struct{}), cancel: cancel}
 	signal.Notify(s.received, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // under nohup it stays ignored
+		signal.Notify(s.received, syscall.SIGHUP)
+	}
 	go s.watch(ctx)
 	return ctx, s
 }

@@ -61,18 +61,23 @@ func (a *app) newView(asJSON bool) view {
 	case a.isLive(a.Stdout):
 		return newBars(a.Stdout, a.isColoured(a.Stdout))
 	}
-	return &lineView{w: a.Stdout, last: make(map[string]string)}
+	return newLineView(a.Stdout, 1)
 }
 
-// lineView prints a line when a migration's status, reason or whole percent changes.
+// lineView prints a line when a migration's status or reason changes, or its progress by a step.
 type lineView struct {
 	w    io.Writer
+	step int // in percent
 	last map[string]string
+}
+
+func newLineView(w io.Writer, step int) *lineView {
+	return &lineView{w: w, step: step, last: make(map[string]string)}
 }
 
 func (v *lineView) show(migrations []control.Migration) {
 	for _, m := range migrations {
-		state := fmt.Sprintf("%s %d %s", m.Status, int(m.Progress*100), reason(m))
+		state := fmt.Sprintf("%s %d %s", m.Status, int(m.Progress*100)/v.step, reason(m))
 		if v.last[m.Name] == state {
 			continue
 		}

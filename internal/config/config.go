@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bbm-runner/bbm-runner/internal/nearest"
+
 	"github.com/knadh/koanf/providers/confmap"
 	"github.com/knadh/koanf/providers/env/v2"
 	"github.com/knadh/koanf/v2"
@@ -162,7 +164,7 @@ func (c *Config) readEnvironment(environ []string) (map[string]any, error) {
 		EnvironFunc: func() []string { return environ },
 		TransformFunc: func(variable, value string) (string, any) {
 			name := strings.ToLower(strings.TrimPrefix(variable, prefix))
-			switch near := nearest(name, candidates); {
+			switch near := nearest.Word(name, candidates); {
 			case known[name] && variable == variableName(name) && value != "":
 				return name, value
 			case !known[name] && near != "" && !strings.HasPrefix(variable, testPrefix):

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 
+	"github.com/bbm-runner/bbm-runner/internal/nearest"
+
 	parser "github.com/knadh/koanf/parsers/yaml"
 	"go.yaml.in/yaml/v3"
 )
@@ -55,7 +57,7 @@ func unknownKey(name string) string {
 	for i, s := range settings {
 		names[i] = s.name
 	}
-	switch near := nearest(strings.ToLower(name), names); {
+	switch near := nearest.Word(strings.ToLower(name), names); {
 	case name == fileSetting:
 		return `"config" cannot stand in the file that it names; give --config or BBM_CONFIG`
 	case near != "":

@@ -23,6 +23,7 @@ type enqueueing struct {
 	work      *work.Work
 	target    work.Target
 	arguments work.Arguments
+	changedBy string
 }
 
 // request judges what can be judged without the database.
@@ -31,7 +32,7 @@ func (c *Control) request(o EnqueueOptions) (enqueueing, error) {
 	if err != nil {
 		return enqueueing{}, err
 	}
-	e := enqueueing{EnqueueOptions: o, name: cmp.Or(o.Name, w.Name), work: w, arguments: work.Arguments{}}
+	e := enqueueing{EnqueueOptions: o, name: cmp.Or(o.Name, w.Name), work: w, arguments: work.Arguments{}, changedBy: c.ChangedBy}
 	for name, value := range o.Arguments {
 		if strings.ContainsRune(value, 0) || !utf8.ValidString(value) {
 			return enqueueing{}, inputf("argument %q is not UTF-8 text", name)

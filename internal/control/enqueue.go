@@ -131,6 +131,9 @@ func (e enqueueing) insert(ctx context.Context, tx pgx.Tx) (dbgen.MigrationLockR
 	if err != nil {
 		return dbgen.MigrationLockRow{}, err
 	}
+	if err := queries.ChangedBySet(ctx, tx, e.changedBy); err != nil {
+		return dbgen.MigrationLockRow{}, err
+	}
 	_, err = queries.MigrationEnqueue(ctx, tx, dbgen.MigrationEnqueueParams{
 		WorkName: e.work.Name, Name: e.name, TableOid: e.target.Oid, Arguments: encoded, IsPaused: e.Paused,
 	})

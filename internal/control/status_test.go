@@ -108,6 +108,9 @@ func TestStatusFindsWhatAMigrationWaitsFor(t *testing.T) {
 	assert.Equal(t, `the parameter "enabled" is off in every connected runner (1)`, f.waits())
 	require.NoError(t, queries.RunnerAnnounce(ctx, runner, 1))
 	assert.Equal(t, `waiting for a runner that has the work "plain"`, f.waits())
+	_, err := queries.RunnerAnnounceWorks(ctx, runner, dbgen.RunnerAnnounceWorksParams{Works: []string{"plain:"}, AnnouncedWorks: []string{}})
+	require.NoError(t, err)
+	assert.Empty(t, f.waits(), "it is about to be prepared")
 
 	result := f.enqueue(EnqueueOptions{Work: "plain"})
 	assert.Equal(t, "waiting for a runner with this version of the work ("+result.Checksum+")", f.waits())

@@ -25,7 +25,7 @@ func waitingFor(f dbgen.MigrationListFactsRow) string {
 		return "no runner is connected"
 	case f.EnabledRunners == 0:
 		return fmt.Sprintf("the parameter \"enabled\" is off in every connected runner (%d)", f.DisabledRunners)
-	case m.WorkChecksum == nil:
+	case !f.HasRunnerWithWork && m.WorkChecksum == nil:
 		return fmt.Sprintf("waiting for a runner that has the work %q", m.WorkName)
 	case !f.HasRunnerWithWork:
 		return fmt.Sprintf("waiting for a runner with this version of the work (%s)", *m.WorkChecksum)
@@ -33,7 +33,7 @@ func waitingFor(f dbgen.MigrationListFactsRow) string {
 		return "waiting for older transactions to end: " + strings.Join(f.Awaited, ", ")
 	case f.TableUser != "":
 		return fmt.Sprintf("waiting for its table, on which migration %q runs", f.TableUser)
-	case f.LockedSlots >= int64(f.Slots):
+	case f.LockedSlots >= int64(f.Slots) && !hasJustMoved(f):
 		return fmt.Sprintf("waiting for a slot: all in use (%d)", f.Slots)
 	case f.RunningJobs > 0:
 		return "its runner is lost; the next poll of another puts the job back"
@@ -43,6 +43,12 @@ func waitingFor(f dbgen.MigrationListFactsRow) string {
 		return fmt.Sprintf("waiting until %s for its interval of %s", clock(m.LastClaimedAt.Add(m.JobInterval)), m.JobInterval)
 	}
 	return ""
+}
+
+// hasJustMoved reports whether a job of this migration has just ended: its runner keeps the slot while it claims the next.
+func hasJustMoved(f dbgen.MigrationListFactsRow) bool {
+	const betweenJobs = time.Second
+	return f.Migration.Status == running && f.ObservedAt.Sub(f.Migration.UpdatedAt) < betweenJobs
 }
 
 // isAllCut reports whether no new job can be cut.

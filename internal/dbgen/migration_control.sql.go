@@ -12,6 +12,19 @@ import (
 	"time"
 )
 
+const ChangedBySet = `-- name: ChangedBySet :exec
+SELECT set_config('bbm.changed_by', $1::text, true)
+`
+
+// Says for whom this transaction enqueues, where that is not the role of the database.
+// Called by: control.(*Control).Enqueue.
+// Index: none.
+// Locks: nothing.
+func (q *Queries) ChangedBySet(ctx context.Context, db DBTX, changedBy string) error {
+	_, err := db.Exec(ctx, ChangedBySet, changedBy)
+	return err
+}
+
 const MigrationCancel = `-- name: MigrationCancel :one
 WITH locked_migration AS (
     SELECT m.id, m.status

@@ -13,10 +13,11 @@ const (
 	lockName     = "owner.lock"
 )
 
-// folder is the temporary folder of one cluster. An flock on a file in it lasts as long as the process that
+// folder is the folder of one cluster, a temporary one unless it is kept. An flock on a file in it lasts as long as the process that
 // made it, however that ends: a later start thereby knows which folders are left over and removes them.
 type folder struct {
 	path string
+	kept bool
 	lock *os.File
 }
 
@@ -70,8 +71,12 @@ func (f *folder) claim() error {
 	return nil
 }
 
+// remove removes the folder, or gives it free for the next server where it is kept.
 func (f *folder) remove() error {
-	err := os.RemoveAll(f.path)
+	var err error
+	if !f.kept {
+		err = os.RemoveAll(f.path)
+	}
 	if f.lock != nil {
 		_ = f.lock.Close()
 		f.lock = nil

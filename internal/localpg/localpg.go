@@ -1,5 +1,6 @@
 // Package localpg runs a throwaway PostgreSQL server from the machine's own binaries, for the demo and for
-// tests: a cluster in a temporary folder, on a free loopback port, that ends and vanishes with its maker.
+// tests: a cluster in a temporary folder, on a free loopback port, that ends and vanishes with its maker. The
+// data of a kept cluster stay.
 //
 // Connections are by TCP on 127.0.0.1 with a random password: a Unix socket's path may be no longer than 107
 // bytes, which a temporary folder easily is, and trust on loopback would admit every user of the machine.
@@ -35,6 +36,9 @@ type Options struct {
 	// Dir is the folder in which the cluster's temporary folder is made; default os.TempDir(), or /tmp where
 	// that is closed to the user the server runs as.
 	Dir string
+	// Kept is the folder of a cluster that outlives its server, for data that take long to load: made by the first
+	// Start, used again by later ones. One server at a time; ErrInUse otherwise. Default none: a temporary one, by Dir.
+	Kept string
 	// Settings are server settings such as max_connections; default none, that is PostgreSQL's own.
 	Settings map[string]string
 }
@@ -69,7 +73,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	folder, err := newFolder(options.Dir, who)
+	folder, err := openFolder(options, who)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +86,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 		who:      who,
 		folder:   folder,
 	}
-	if err := s.create(ctx); err != nil {
+	if err := s.createOnce(ctx); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
 	if err := s.startOnFreePort(ctx); err != nil {
@@ -131,7 +135,7 @@ func (s *Server) Restart(ctx context.Context) error {
 	return s.startAgain(ctx)
 }
 
-// Stop shuts the server down (fast: open transactions are aborted) and removes its folder.
+// Stop shuts the server down (fast: open transactions are aborted) and removes its folder, unless that is kept.
 func (s *Server) Stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -33,21 +33,21 @@ const pollInterval = 20 * time.Millisecond
 // create runs initdb. UTF8 with the locale C: every machine has it, and everything sorts alike everywhere.
 // --no-sync, as nobody needs this cluster after a power cut.
 func (s *Server) create(ctx context.Context) error {
-	log, err := os.OpenFile(s.logPath(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("make server log: %w", err)
+	if err := s.openLog(); err != nil {
+		return err
 	}
-	s.logFile = log
-	passwordPath := filepath.Join(s.folder.path, "password")
+	passwordPath := filepath.Join(s.folder.path, passwordName)
 	if err := os.WriteFile(passwordPath, []byte(s.password+"\n"), 0o600); err != nil {
 		return fmt.Errorf("write password file: %w", err)
 	}
-	defer func() { _ = os.Remove(passwordPath) }()
+	if !s.folder.kept {
+		defer func() { _ = os.Remove(passwordPath) }()
+	}
 	if err := s.who.give(passwordPath); err != nil {
 		return err
 	}
 
-	initdb := command(ctx, s.who, s.folder.path, log, filepath.Join(s.binDir, "initdb"),
+	initdb := command(ctx, s.who, s.folder.path, s.logFile, filepath.Join(s.binDir, "initdb"),
 		"--pgdata", s.dataDir(),
 		"--username", superuser,
 		"--pwfile", passwordPath,
@@ -64,6 +64,15 @@ func (s *Server) create(ctx context.Context) error {
 	if process.err != nil {
 		return withLog(fmt.Errorf("make cluster with initdb: %w", process.err), s.logPath())
 	}
+	return nil
+}
+
+func (s *Server) openLog() error {
+	log, err := os.OpenFile(s.logPath(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("make server log: %w", err)
+	}
+	s.logFile = log
 	return nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/bbm-runner/bbm-runner/internal/nearest"
 )
 
 // Argument is a value that a work takes at enqueue.
@@ -64,7 +66,7 @@ func (w *Work) CheckArguments(given Arguments) error {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
-		switch near := nearest(name, declared); {
+		switch near := nearest.Word(name, declared); {
 		case slices.Contains(declared, name):
 		case near != "":
 			problems = append(problems, fmt.Sprintf("unknown argument %q; did you mean %q?", name, near))

@@ -27,10 +27,7 @@ func (s *Statements) Batch(migration string, r Range, arguments Arguments, attem
 // Exec runs one statement for the batch's rows and returns how many it changed. The statement is written as in a work file: @batch or
 // @batch(alias) exactly once, arguments as @name. A mistake in it is a [*ParseError].
 func (b Batch) Exec(ctx context.Context, tx pgx.Tx, sql string) (int64, error) {
-	if b.statements == nil {
-		return 0, errors.New("this batch was not made by a runner, so it knows no table")
-	}
-	expanded, values, err := b.statements.expandFor(b, sql)
+	expanded, values, err := b.expand(sql)
 	if err != nil {
 		return 0, err
 	}
@@ -39,6 +36,26 @@ func (b Batch) Exec(ctx context.Context, tx pgx.Tx, sql string) (int64, error) {
 		return 0, fmt.Errorf("run statement of work %q: %w", b.statements.work.Name, err)
 	}
 	return tag.RowsAffected(), nil
+}
+
+// Query runs one statement, written as for [Batch.Exec], and returns its rows.
+func (b Batch) Query(ctx context.Context, tx pgx.Tx, sql string) (pgx.Rows, error) {
+	expanded, values, err := b.expand(sql)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := tx.Query(ctx, expanded, values...)
+	if err != nil {
+		return nil, fmt.Errorf("run query of work %q: %w", b.statements.work.Name, err)
+	}
+	return rows, nil
+}
+
+func (b Batch) expand(sql string) (string, []any, error) {
+	if b.statements == nil {
+		return "", nil, errors.New("this batch was not made by a runner, so it knows no table")
+	}
+	return b.statements.expandFor(b, sql)
 }
 
 // expandFor reads a statement that a Go work gave, once, and writes it for the batch's range.

@@ -47,39 +47,3 @@ type source struct {
 func (s source) errorAt(offset int, format string, values ...any) *ParseError {
 	return &ParseError{s.file, s.line + strings.Count(s.text[:offset], "\n"), fmt.Sprintf(format, values...)}
 }
-
-// nearest returns the candidate that needs the fewest edits to become word, or "" where none is near enough to be meant.
-func nearest(word string, candidates []string) string {
-	best, bestDistance := "", 2+len(word)/4
-	for _, candidate := range candidates {
-		if distance := editDistance(strings.ToLower(word), candidate); distance < bestDistance {
-			best, bestDistance = candidate, distance
-		}
-	}
-	return best
-}
-
-// editDistance is Levenshtein's distance in bytes, with a swap of two neighbours counted as one edit.
-func editDistance(a, b string) int {
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		rows[i][0] = i
-	}
-	for j := range rows[0] {
-		rows[0][j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
-			}
-		}
-	}
-	return rows[len(a)][len(b)]
-}

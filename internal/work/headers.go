@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/bbm-runner/bbm-runner/internal/nearest"
 )
 
 // marker divides the headers from the statement.
@@ -51,7 +53,7 @@ func headerKeys() []string {
 
 // unknownHeader is the error text for a key that does not exist.
 func unknownHeader(key string) string {
-	if near := nearest(key, headerKeys()); near != "" {
+	if near := nearest.Word(key, headerKeys()); near != "" {
 		return fmt.Sprintf("unknown header %q; did you mean %q?", key, near)
 	}
 	return fmt.Sprintf("unknown header %q; use one of %s", key, strings.Join(headerKeys(), ", "))

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bbm-runner/bbm-runner/internal/nearest"
+
 	"github.com/jackc/pgx/v5"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
@@ -126,7 +128,7 @@ func (t tableFacts) cursorColumn(name string) (Column, error) {
 		for i, column := range t.columns {
 			names[i] = column.Name
 		}
-		if near := nearest(name, names); near != "" {
+		if near := nearest.Word(name, names); near != "" {
 			return refuse("%s has no column %s; did you mean %s?", t.Name, WriteName(name), WriteName(near))
 		}
 		return refuse("%s has no column %s; its columns are %s", t.Name, WriteName(name), strings.Join(names, ", "))

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/bbm-runner/bbm-runner/internal/nearest"
 )
 
 // template is one SQL statement, cut at its placeholders. It never changes once it is made.
@@ -126,7 +128,7 @@ func (p *parser) checkPlaceholder(i int, declared []string) error {
 	case word[1:] == batchWord || slices.Contains(declared, word[1:]):
 		return nil
 	}
-	if near := nearest(word[1:], append(slices.Clone(declared), batchWord)); near != "" {
+	if near := nearest.Word(word[1:], append(slices.Clone(declared), batchWord)); near != "" {
 		return p.errorAt(t.start, "%s is not declared; did you mean @%s?", word, near)
 	}
 	return p.errorAt(t.start, "%s is not declared; add \"-- argument: %s type\" (the work %s; the operator @ needs a space after it)",

@@ -5,10 +5,11 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/bbm-runner/bbm-runner/internal/dbtest"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbtest"
 )
 
 // TestMain lets every test of the package ask for a database.
