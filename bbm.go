@@ -60,6 +60,9 @@ type Work struct {
 	BatchSize int
 	// SubBatchSize is how many rows one call of Do gets, at most BatchSize; 0: chosen by the runner, starting at 1,000.
 	SubBatchSize int
+	// ExternalEffects says that Do changes what a rollback does not undo: it sends mail, calls another system, writes files. Such a work is never
+	// run on trial (the command sample refuses it).
+	ExternalEffects bool
 	// Do changes the rows of one batch through tx and returns how many it changed, for the record.
 	//
 	// It must neither commit nor roll back, nor keep tx or b beyond the call. Names in SQL need their schema, since the search path is pg_catalog
@@ -112,7 +115,7 @@ func (w Work) registered() *work.Work {
 	registered := &work.Work{
 		Name: w.Name, Version: w.Version, Description: w.Description,
 		Table: w.Table, Cursor: w.Cursor, RepeatedKeys: w.RepeatedKeys,
-		BatchSize: w.BatchSize, SubBatchSize: w.SubBatchSize,
+		BatchSize: w.BatchSize, SubBatchSize: w.SubBatchSize, ExternalEffects: w.ExternalEffects,
 	}
 	for _, argument := range w.Arguments {
 		registered.Arguments = append(registered.Arguments, work.Argument(argument))

@@ -8,6 +8,8 @@ SELECT 'CREATE ROLE bbm_runner LOGIN' WHERE to_regrole('bbm_runner') IS NULL \ge
 
 BEGIN;
 
+SET LOCAL client_min_messages = warning;
+
 -- Looks: status, jobs, logs, wait, schema status; bbm.assert_finished from SQL.
 GRANT USAGE ON SCHEMA bbm TO bbm_viewer;
 GRANT SELECT ON ALL TABLES IN SCHEMA bbm TO bbm_viewer;

@@ -50,7 +50,8 @@ SELECT
     m.status,
     coalesce(m.on_hold_until > now(), false)::boolean AS is_on_hold,
     m.pause,
-    m.sub_batch_size
+    m.sub_batch_size,
+    m.asynchronous_commit
 FROM bbm.batched_background_migrations AS m
 CROSS JOIN bbm.fleet_settings AS f
 WHERE m.id = @migration_id;

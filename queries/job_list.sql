@@ -34,7 +34,7 @@ FROM bbm.batched_background_migration_jobs AS j
 WHERE j.batched_background_migration_id = @migration_id
   AND j.id > @after_id
   AND j.status = @status::bbm.job_status
-  AND j.status <> 'succeeded'
+  AND j.finished_at IS NULL
 ORDER BY j.id
 LIMIT @page_size;
 
@@ -46,4 +46,5 @@ LIMIT @page_size;
 SELECT count(*)::bigint AS jobs
 FROM bbm.batched_background_migration_jobs AS j
 WHERE j.batched_background_migration_id = @migration_id
-  AND j.status = 'running';
+  AND j.status = 'running'
+  AND j.finished_at IS NULL;

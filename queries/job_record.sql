@@ -23,6 +23,7 @@ WITH ended_job AS (
 ), counted_migration AS (
     UPDATE bbm.batched_background_migrations AS m
     SET
+        learned_sub_batch_size = coalesce(sqlc.narg('learned_sub_batch_size')::integer, m.learned_sub_batch_size),
         succeeded_jobs = m.succeeded_jobs + 1,
         processed_rows = m.processed_rows + j.processed_rows,
         affected_rows = m.affected_rows + j.affected_rows,

@@ -20,6 +20,7 @@ SELECT pg_advisory_unlock(1650617601, @slot::integer) AS unlocked;
 SELECT DISTINCT j.slot::integer AS slot
 FROM bbm.batched_background_migration_jobs AS j
 WHERE j.status = 'running'
+  AND j.slot IS NOT NULL
 ORDER BY slot;
 
 -- name: TableLock :exec
@@ -72,6 +73,14 @@ UNION ALL
 SELECT ('prepared ' || p.transaction::text)::text
 FROM pg_catalog.pg_prepared_xacts AS p
 WHERE p.database = current_database();
+
+-- name: RunnersWake :exec
+-- Tells idle runners to look at once and not at their next poll.
+-- Called by: control.wake after each change, runner.(*Executor).wakeRunners when a slot is free, runner.(*Executor).bound.
+-- The function bbm.enqueue does the same.
+-- Index: none.
+-- Locks: nothing.
+SELECT pg_notify('bbm_wake', '');
 
 -- name: LogPartitionsMaintain :many
 -- Makes the months of the log ahead and drops those past retention; no row when there was nothing to do or another runner is at it.

@@ -1,16 +1,17 @@
 -- name: JobLogList :many
--- The next changes of status of the jobs of a migration after an id, in order; no row: there are no more. Months before since, when the
--- migration was created, are not read.
+-- The next changes of status of the jobs of a migration, job by job and in order within each, after one of them; no row: there are no more.
+-- Months before since, when the migration was created, are not read. To order them all by time would be to sort them all, for each page.
 -- Called by: control.(*Control).Logs.
--- Index: batched_background_migration_job_transition_logs_pkey or _job_idx, batched_background_migration_jobs_migration_idx.
+-- Index: batched_background_migration_jobs_migration_idx, batched_background_migration_job_transition_logs_job_idx.
 -- Locks: nothing.
 SELECT l.*
-FROM bbm.batched_background_migration_job_transition_logs AS l
-JOIN bbm.batched_background_migration_jobs AS j ON j.id = l.batched_background_migration_job_id
+FROM bbm.batched_background_migration_jobs AS j
+JOIN bbm.batched_background_migration_job_transition_logs AS l ON l.batched_background_migration_job_id = j.id
 WHERE j.batched_background_migration_id = @migration_id
+  AND j.id >= @after_job_id
   AND l.created_at >= @since
-  AND l.id > @after_id
-ORDER BY l.id
+  AND (l.batched_background_migration_job_id, l.id) > (@after_job_id, @after_id)
+ORDER BY j.batched_background_migration_id, j.id, l.id
 LIMIT @page_size;
 
 -- name: MigrationLogList :many

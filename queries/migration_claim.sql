@@ -38,7 +38,7 @@ WHERE m.status IN ('active', 'running')
               SELECT
               FROM bbm.batched_background_migration_jobs AS j
               WHERE j.batched_background_migration_id = m.id
-                AND j.status <> 'succeeded'
+                AND j.finished_at IS NULL
           )
       )
   )
@@ -48,7 +48,8 @@ LIMIT 20;
 -- name: MigrationLockClaimable :one
 -- Holds a migration for a claim. No row: it may not run (any more), another holds its table, or a job of another still runs on it.
 -- Called by: runner.(*Executor).claimFrom, which holds the lock of the table (TableLock) since an earlier statement.
--- Index: batched_background_migrations_pkey; jobs by batched_background_migration_jobs_unsucceeded_idx.
+-- Index: batched_background_migrations_pkey, batched_background_migrations_running_root_table_idx; jobs by
+-- batched_background_migration_jobs_unsucceeded_idx, those of others by batched_background_migration_jobs_running_slot_idx.
 -- Locks: the row of the migration, until commit.
 SELECT
     sqlc.embed(m),
@@ -57,6 +58,7 @@ SELECT
         FROM bbm.batched_background_migration_jobs AS j
         WHERE j.batched_background_migration_id = m.id
           AND j.status = 'running'
+          AND j.finished_at IS NULL
     )::bigint AS running_jobs,
     coalesce(m.last_claimed_at + m.job_interval <= coalesce(sqlc.narg('now')::timestamptz, now()), true)::boolean AS is_due
 FROM bbm.batched_background_migrations AS m
@@ -67,16 +69,17 @@ WHERE m.id = @migration_id
       SELECT
       FROM bbm.batched_background_migrations AS o
       WHERE o.root_table_oid = m.root_table_oid
+        AND o.status = 'running'
         AND o.id <> m.id
-        AND (
-            o.status = 'running'
-            OR EXISTS (
-                SELECT
-                FROM bbm.batched_background_migration_jobs AS j
-                WHERE j.batched_background_migration_id = o.id
-                  AND j.status = 'running'
-            )
-        )
+  )
+  AND NOT EXISTS (
+      SELECT
+      FROM bbm.batched_background_migration_jobs AS j
+      JOIN bbm.batched_background_migrations AS o ON o.id = j.batched_background_migration_id
+      WHERE j.status = 'running'
+        AND j.slot IS NOT NULL
+        AND o.root_table_oid = m.root_table_oid
+        AND o.id <> m.id
   )
 ORDER BY m.id
 FOR UPDATE OF m;
@@ -121,7 +124,7 @@ WITH locked_migration AS (
           SELECT
           FROM bbm.batched_background_migration_jobs AS j
           WHERE j.batched_background_migration_id = m.id
-            AND j.status <> 'succeeded'
+            AND j.finished_at IS NULL
       )
     ORDER BY m.id
     FOR UPDATE OF m

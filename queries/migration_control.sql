@@ -46,6 +46,7 @@ SET
     job_interval = coalesce(sqlc.narg('job_interval')::interval, m.job_interval),
     pause = coalesce(sqlc.narg('pause')::interval, m.pause),
     max_attempts = coalesce(sqlc.narg('max_attempts')::integer, m.max_attempts),
+    asynchronous_commit = coalesce(sqlc.narg('asynchronous_commit')::boolean, m.asynchronous_commit),
     parallelism = coalesce(sqlc.narg('parallelism')::integer, m.parallelism),
     updated_at = now()
 WHERE m.id = @migration_id;
@@ -202,15 +203,14 @@ WITH locked_migration AS (
         updated_at = now()
     FROM waiting_job AS w
     WHERE j.id = w.id
-    RETURNING j.*
+    RETURNING j.id, j.updated_at, w.status AS previous_status, j.status, j.attempts
 ), logged_job_transition AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
         batched_background_migration_job_id, created_at, previous_status, next_status, attempt
     )
-    SELECT j.id, j.updated_at, w.status, j.status, j.attempts + 1
+    SELECT j.id, j.updated_at, j.previous_status, j.status, j.attempts + 1
     FROM reset_job AS j
-    JOIN waiting_job AS w ON w.id = j.id
-    WHERE w.status = 'failed'
+    WHERE j.previous_status = 'failed'
 )
 
 SELECT m.id
@@ -243,4 +243,5 @@ WHERE m.id = @migration_id
       FROM bbm.batched_background_migration_jobs AS j
       WHERE j.batched_background_migration_id = m.id
         AND j.status = 'running'
+        AND j.finished_at IS NULL
   );

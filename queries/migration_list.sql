@@ -47,6 +47,7 @@ WITH held_lock AS MATERIALIZED (
     SELECT j.batched_background_migration_id AS migration_id, j.slot
     FROM bbm.batched_background_migration_jobs AS j
     WHERE j.status = 'running'
+      AND j.slot IS NOT NULL
 ), table_user AS MATERIALIZED (
     SELECT m.id, m.name, m.root_table_oid
     FROM bbm.batched_background_migrations AS m
@@ -123,7 +124,7 @@ CROSS JOIN LATERAL (
         coalesce(sum(j.affected_rows), 0)::bigint AS affected_rows
     FROM bbm.batched_background_migration_jobs AS j
     WHERE j.batched_background_migration_id = m.id
-      AND j.status <> 'succeeded'
+      AND j.finished_at IS NULL
 ) AS u
 LEFT JOIN LATERAL (
     SELECT j.next_attempt_at

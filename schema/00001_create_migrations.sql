@@ -19,6 +19,8 @@ CREATE TABLE bbm.batched_background_migrations (
     frontier_key text[],
     batch_size integer,
     sub_batch_size integer,
+    learned_sub_batch_size integer,
+    asynchronous_commit boolean NOT NULL DEFAULT true,
     job_interval interval NOT NULL DEFAULT '0',
     pause interval NOT NULL DEFAULT '0',
     max_attempts integer NOT NULL DEFAULT 5,
@@ -62,6 +64,8 @@ COMMENT ON COLUMN bbm.batched_background_migrations.awaited_transactions IS 'Vir
 COMMENT ON COLUMN bbm.batched_background_migrations.max_key IS 'The upper bound, inclusive; null until the migration is prepared.';
 COMMENT ON COLUMN bbm.batched_background_migrations.frontier_key IS 'The key up to which the range has been cut into jobs; null before the first job.';
 COMMENT ON COLUMN bbm.batched_background_migrations.sub_batch_size IS 'Null: chosen by the runner.';
+COMMENT ON COLUMN bbm.batched_background_migrations.learned_sub_batch_size IS 'Where the runner starts when it chooses the size: what its last job arrived at.';
+COMMENT ON COLUMN bbm.batched_background_migrations.asynchronous_commit IS 'Whether the commits of sub-batches may return before they are on disk; data and progress are lost together, or not at all.';
 COMMENT ON COLUMN bbm.batched_background_migrations.total_tuple_count IS 'Estimate of the rows in the table, taken when the migration was prepared.';
 
 -- Two migrations never hold one table.

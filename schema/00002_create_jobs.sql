@@ -45,10 +45,12 @@ CREATE INDEX batched_background_migration_jobs_migration_idx
 CREATE INDEX batched_background_migration_jobs_waiting_idx
     ON bbm.batched_background_migration_jobs (batched_background_migration_id, next_attempt_at, id)
     WHERE status IN ('pending', 'failed');
+-- The predicates of these two follow from no status alone: else the planner, to which they look small, walks them for
+-- a running job that it could find by its id.
 CREATE INDEX batched_background_migration_jobs_unsucceeded_idx
-    ON bbm.batched_background_migration_jobs (batched_background_migration_id, status) WHERE status <> 'succeeded';
+    ON bbm.batched_background_migration_jobs (batched_background_migration_id, status, id) WHERE finished_at IS NULL;
 CREATE INDEX batched_background_migration_jobs_running_slot_idx
-    ON bbm.batched_background_migration_jobs (slot) WHERE status = 'running';
+    ON bbm.batched_background_migration_jobs (slot) WHERE status = 'running' AND slot IS NOT NULL;
 
 -- +goose Down
 DROP TABLE bbm.batched_background_migration_jobs;

@@ -63,8 +63,9 @@ func (a *app) run(ctx context.Context, only []string, untilIdle bool) error {
 		Enabled: a.config.Enabled, Workers: a.config.Workers, Only: only, UntilIdle: untilIdle,
 		PollInterval: a.config.PollInterval, ShutdownGrace: a.config.ShutdownGrace,
 		LockTimeout: a.config.LockTimeout, StatementTimeout: a.config.StatementTimeout,
-		RetentionMonths: a.config.LogRetentionMonths,
-		Version:         version, Logger: newLogger(a.Stderr, a.config), Report: report,
+		SynchronousCommit: !a.config.AsynchronousCommit,
+		RetentionMonths:   a.config.LogRetentionMonths,
+		Version:           version, Logger: newLogger(a.Stderr, a.config), Report: report,
 	})
 	if err != nil {
 		return err

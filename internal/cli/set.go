@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,6 +27,8 @@ func (a *app) newSetCommand() *cobra.Command {
   interval        time between the starts of two jobs
   parallelism     jobs that may run at once, slots permitting
   max_attempts    failures of one job that fail the migration
+  asynchronous_commit
+                  on (default): sub-batches commit without waiting for the disk; off: each waits
 
 With --fleet: slots, the jobs that the whole fleet may execute at once.`,
 		Example: fmt.Sprintf(`  %[1]s set users_email_lower pause=250ms sub_batch_size=500
@@ -107,10 +110,20 @@ var tunables = map[string]func(o *control.SetOptions, value string) error{
 		}
 		return readInt(&o.SubBatchSize, value, ", or auto")
 	},
-	"parallelism":  func(o *control.SetOptions, value string) error { return readInt(&o.Parallelism, value, "") },
-	"max_attempts": func(o *control.SetOptions, value string) error { return readInt(&o.MaxAttempts, value, "") },
-	"pause":        func(o *control.SetOptions, value string) error { return readDuration(&o.Pause, value) },
-	"interval":     func(o *control.SetOptions, value string) error { return readDuration(&o.Interval, value) },
+	"parallelism":         func(o *control.SetOptions, value string) error { return readInt(&o.Parallelism, value, "") },
+	"max_attempts":        func(o *control.SetOptions, value string) error { return readInt(&o.MaxAttempts, value, "") },
+	"asynchronous_commit": func(o *control.SetOptions, value string) error { return readSwitch(&o.AsynchronousCommit, value) },
+	"pause":               func(o *control.SetOptions, value string) error { return readDuration(&o.Pause, value) },
+	"interval":            func(o *control.SetOptions, value string) error { return readDuration(&o.Interval, value) },
+}
+
+func readSwitch(into **bool, value string) error {
+	on := value == "on"
+	if !on && value != "off" {
+		return errors.New("give on or off")
+	}
+	*into = &on
+	return nil
 }
 
 func readInt(into **int, value, orElse string) error {

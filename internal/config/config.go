@@ -29,6 +29,7 @@ type Config struct {
 	DatabaseURL        string        // a libpq connection string or URL; default "": PG* variables and ~/.pgpass
 	WorksDir           string        // folder of the work files; default "works"
 	Enabled            bool          // this process may execute; default false
+	AsynchronousCommit bool          // sub-batches commit without waiting for the disk; default true
 	LogFormat          string        // auto (text on a terminal, else json), text or json; default auto
 	LogLevel           slog.Level    // default info
 	Workers            int           // jobs that this process may execute at once; default 1

@@ -27,7 +27,7 @@ type setting struct {
 var settings = []setting{
 	{"database_url", "", "PostgreSQL connection string or URL; else the PG* variables and ~/.pgpass", true, text(func(c *Config) *string { return &c.DatabaseURL })},
 	{"works_dir", "works", "folder of the work files", false, text(func(c *Config) *string { return &c.WorksDir })},
-	{"enabled", "false", "whether this process may execute migrations", false, readEnabled},
+	{"enabled", "false", "whether this process may execute migrations", false, readSwitch(func(c *Config) *bool { return &c.Enabled })},
 	{"log_format", "auto", "auto (text on a terminal, else json), text or json", false, readLogFormat},
 	{"log_level", "info", "debug, info, warn or error", false, readLogLevel},
 	{"workers", "1", "jobs that this process may execute at once", false, number(1, 1000, func(c *Config) *int { return &c.Workers })},
@@ -35,6 +35,7 @@ var settings = []setting{
 	{"shutdown_grace", "30s", "what a sub-batch gets to end in after SIGTERM", false, duration(func(c *Config) *time.Duration { return &c.ShutdownGrace })},
 	{"lock_timeout", "5s", "longest wait for a lock", false, duration(func(c *Config) *time.Duration { return &c.LockTimeout })},
 	{"statement_timeout", "1m", "longest run of one statement", false, duration(func(c *Config) *time.Duration { return &c.StatementTimeout })},
+	{"asynchronous_commit", "true", "whether sub-batches commit without waiting for the disk", false, readSwitch(func(c *Config) *bool { return &c.AsynchronousCommit })},
 	{"log_retention_months", "6", "whole months for which the log of jobs is kept", false, number(1, 1200, func(c *Config) *int { return &c.LogRetentionMonths })},
 	{"sentry_dsn", "", "where critical failures are reported; empty: nowhere", true, text(func(c *Config) *string { return &c.SentryDSN })},
 	{"sentry_environment", "", "the environment named in those reports", false, text(func(c *Config) *string { return &c.SentryEnvironment })},
@@ -89,16 +90,18 @@ func duration(field func(*Config) *time.Duration) func(*Config, string) error {
 	}
 }
 
-func readEnabled(c *Config, value string) error {
-	switch strings.ToLower(value) {
-	case "true", "yes", "on", "1":
-		c.Enabled = true
-	case "false", "no", "off", "0":
-		c.Enabled = false
-	default:
-		return errors.New("give true or false")
+func readSwitch(field func(*Config) *bool) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		switch strings.ToLower(value) {
+		case "true", "yes", "on", "1":
+			*field(c) = true
+		case "false", "no", "off", "0":
+			*field(c) = false
+		default:
+			return errors.New("give true or false")
+		}
+		return nil
 	}
-	return nil
 }
 
 func readLogFormat(c *Config, value string) error {

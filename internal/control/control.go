@@ -75,6 +75,17 @@ func (c *Control) locked(ctx context.Context, name string, fn func(pgx.Tx, dbgen
 		if err != nil {
 			return fmt.Errorf("lock migration %q: %w", name, err)
 		}
-		return fn(tx, row.Migration)
+		if err := fn(tx, row.Migration); err != nil {
+			return err
+		}
+		return wake(ctx, tx)
 	})
+}
+
+// wake tells idle runners, once it is committed, that something may have changed for them.
+func wake(ctx context.Context, tx pgx.Tx) error {
+	if err := queries.RunnersWake(ctx, tx); err != nil {
+		return fmt.Errorf("wake runners: %w", err)
+	}
+	return nil
 }

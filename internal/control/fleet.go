@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
 )
 
@@ -18,13 +20,15 @@ func (c *Control) Fleet(ctx context.Context) (dbgen.FleetSettings, error) {
 
 // SetEnabled turns the feature flag on or off. Runners see it after the sub-batch that they are at.
 func (c *Control) SetEnabled(ctx context.Context, on bool, reason string) error {
-	_, err := queries.FleetSetEnabled(ctx, c.Conn, dbgen.FleetSetEnabledParams{
-		ExecutionEnabled: on, ChangedBy: c.ChangedBy, Reason: orNull(reason),
+	return pgx.BeginFunc(ctx, c.Conn, func(tx pgx.Tx) error {
+		_, err := queries.FleetSetEnabled(ctx, tx, dbgen.FleetSetEnabledParams{
+			ExecutionEnabled: on, ChangedBy: c.ChangedBy, Reason: orNull(reason),
+		})
+		if err != nil {
+			return fmt.Errorf("set the fleet's feature flag: %w", err)
+		}
+		return wake(ctx, tx)
 	})
-	if err != nil {
-		return fmt.Errorf("set the fleet's feature flag: %w", err)
-	}
-	return nil
 }
 
 // maxSlots is the CHECK constraint's limit: each slot takes a connection of the server.
@@ -35,8 +39,10 @@ func (c *Control) SetSlots(ctx context.Context, n int) error {
 	if n < 1 || n > maxSlots {
 		return inputf("%d slots are not possible; give 1 to %d", n, maxSlots)
 	}
-	if _, err := queries.FleetSetSlots(ctx, c.Conn, int32(n)); err != nil {
-		return fmt.Errorf("set the fleet's slots: %w", err)
-	}
-	return nil
+	return pgx.BeginFunc(ctx, c.Conn, func(tx pgx.Tx) error {
+		if _, err := queries.FleetSetSlots(ctx, tx, int32(n)); err != nil {
+			return fmt.Errorf("set the fleet's slots: %w", err)
+		}
+		return wake(ctx, tx)
+	})
 }

@@ -1,8 +1,10 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
@@ -111,32 +113,51 @@ func readJob(j dbgen.Job) Job {
 }
 
 // Logs calls page with the changes of status of a migration's jobs, in order, as [Control.Jobs] does with the jobs.
+//
+// The server gives them job by job, which costs the same for every page; here they are put into the order of their making. A job is made
+// after the one before it, so that once its creation has been read, nothing older is still to come: only what happened later to earlier jobs,
+// their retries, is held back.
 func (c *Control) Logs(ctx context.Context, name string, page func([]LogRow) error) error {
 	m, err := c.get(ctx, name)
 	if err != nil {
 		return err
 	}
-	for after, more := int64(0), true; more; {
-		rows, err := queries.JobLogList(ctx, c.Conn, dbgen.JobLogListParams{MigrationID: m.ID, Since: m.CreatedAt, AfterID: after, PageSize: pageSize})
+	var held []LogRow
+	next := dbgen.JobLogListParams{MigrationID: m.ID, Since: m.CreatedAt, PageSize: pageSize}
+	for more := true; more; {
+		rows, err := queries.JobLogList(ctx, c.Conn, next)
 		if err != nil {
 			return fmt.Errorf("list the history of %q: %w", name, err)
 		}
-		logs := make([]LogRow, len(rows))
-		for i, row := range rows {
-			logs[i] = LogRow{
-				row.ID, row.BatchedBackgroundMigrationJobID, row.CreatedAt.UTC(), text(row.PreviousStatus), string(row.NextStatus),
-				row.Attempt, row.ExceptionClass, row.ExceptionMessage,
+		more = len(rows) == pageSize
+		settled := int64(0)
+		for _, row := range rows {
+			held = append(held, readLog(row))
+			next.AfterJobID, next.AfterID = row.BatchedBackgroundMigrationJobID, row.ID
+			if row.PreviousStatus == nil {
+				settled = row.ID
 			}
-			after = row.ID
 		}
-		if len(logs) > 0 {
-			if err := page(logs); err != nil {
+		slices.SortFunc(held, func(a, b LogRow) int { return cmp.Compare(a.ID, b.ID) })
+		ready := len(held)
+		if more {
+			ready, _ = slices.BinarySearchFunc(held, settled, func(row LogRow, id int64) int { return cmp.Compare(row.ID, id) })
+		}
+		for part := range slices.Chunk(held[:ready], pageSize) {
+			if err := page(part); err != nil {
 				return err
 			}
 		}
-		more = len(rows) == pageSize
+		held = slices.Clone(held[ready:])
 	}
 	return nil
+}
+
+func readLog(l dbgen.JobTransitionLog) LogRow {
+	return LogRow{
+		l.ID, l.BatchedBackgroundMigrationJobID, l.CreatedAt.UTC(), text(l.PreviousStatus), string(l.NextStatus),
+		l.Attempt, l.ExceptionClass, l.ExceptionMessage,
+	}
 }
 
 // MigrationLogs returns the changes of a migration's own status, in order, with who made them and why. [ErrNotFound] when there is none of

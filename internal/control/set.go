@@ -18,13 +18,15 @@ type SetOptions struct {
 	Interval     *time.Duration // between the starts of two jobs, 0 or more
 	Parallelism  *int           // jobs at once, 1 or more
 	MaxAttempts  *int           // failures of one job that fail the migration, 1 or more
+	// AsynchronousCommit is whether the commits of sub-batches may return before they are on disk.
+	AsynchronousCommit *bool
 }
 
 // Set tunes a migration. A running job reads the sub-batch size and the pause again after each sub-batch. Values out of range, and a migration
 // that has ended, are [*InputError]s.
 func (c *Control) Set(ctx context.Context, name string, o SetOptions) error {
 	if o == (SetOptions{}) {
-		return inputf("nothing to set; give sub_batch_size, pause, interval, parallelism or max_attempts")
+		return inputf("nothing to set; give sub_batch_size, pause, interval, parallelism, max_attempts or asynchronous_commit")
 	}
 	if o.SubBatchAuto && o.SubBatchSize != nil {
 		return inputf("the sub-batch size is either a number or auto")
@@ -42,6 +44,7 @@ func (c *Control) Set(ctx context.Context, name string, o SetOptions) error {
 		err := queries.MigrationTune(ctx, tx, dbgen.MigrationTuneParams{
 			MigrationID: m.ID, SubBatchSize: int4(o.SubBatchSize), IsSubBatchAuto: o.SubBatchAuto,
 			JobInterval: o.Interval, Pause: o.Pause, MaxAttempts: int4(o.MaxAttempts), Parallelism: int4(o.Parallelism),
+			AsynchronousCommit: o.AsynchronousCommit,
 		})
 		return wrap(err, "tune", name)
 	})

@@ -107,7 +107,8 @@ SELECT
     m.status,
     coalesce(m.on_hold_until > now(), false)::boolean AS is_on_hold,
     m.pause,
-    m.sub_batch_size
+    m.sub_batch_size,
+    m.asynchronous_commit
 FROM bbm.batched_background_migrations AS m
 CROSS JOIN bbm.fleet_settings AS f
 WHERE m.id = $1
@@ -125,12 +126,13 @@ type JobProgressParams struct {
 }
 
 type JobProgressRow struct {
-	Fenced           bool
-	ExecutionEnabled bool
-	Status           MigrationStatus
-	IsOnHold         bool
-	Pause            time.Duration
-	SubBatchSize     *int32
+	Fenced             bool
+	ExecutionEnabled   bool
+	Status             MigrationStatus
+	IsOnHold           bool
+	Pause              time.Duration
+	SubBatchSize       *int32
+	AsynchronousCommit bool
 }
 
 // Moves the progress with the data that it counts, and reads back whether to go on. Raises BBM01 when the job, the lock of the slot or the
@@ -157,6 +159,7 @@ func (q *Queries) JobProgress(ctx context.Context, db DBTX, arg JobProgressParam
 		&i.IsOnHold,
 		&i.Pause,
 		&i.SubBatchSize,
+		&i.AsynchronousCommit,
 	)
 	return i, err
 }

@@ -14,6 +14,7 @@ SELECT count(*)::bigint AS jobs
 FROM bbm.batched_background_migration_jobs AS j
 WHERE j.batched_background_migration_id = $1
   AND j.status = 'running'
+  AND j.finished_at IS NULL
 `
 
 // How many jobs of a migration are running.
@@ -155,7 +156,7 @@ FROM bbm.batched_background_migration_jobs AS j
 WHERE j.batched_background_migration_id = $1
   AND j.id > $2
   AND j.status = $3::bbm.job_status
-  AND j.status <> 'succeeded'
+  AND j.finished_at IS NULL
 ORDER BY j.id
 LIMIT $4
 `

@@ -54,7 +54,7 @@ WITH failed_job AS (
     FROM locked_migration AS l
     CROSS JOIN failed_job AS j
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
 ), logged_migration_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
@@ -182,6 +182,7 @@ WITH ended_job AS (
 ), counted_migration AS (
     UPDATE bbm.batched_background_migrations AS m
     SET
+        learned_sub_batch_size = coalesce($4::integer, m.learned_sub_batch_size),
         succeeded_jobs = m.succeeded_jobs + 1,
         processed_rows = m.processed_rows + j.processed_rows,
         affected_rows = m.affected_rows + j.affected_rows,
@@ -195,9 +196,10 @@ FROM ended_job AS j
 `
 
 type JobSucceedParams struct {
-	Now    *time.Time
-	JobID  int64
-	Claims int64
+	Now                 *time.Time
+	JobID               int64
+	Claims              int64
+	LearnedSubBatchSize *int32
 }
 
 type JobSucceedRow struct {
@@ -228,7 +230,12 @@ type JobSucceedRow struct {
 // Index: batched_background_migration_jobs_pkey, batched_background_migrations_pkey.
 // Locks: the row of the job, then that of the migration, until commit.
 func (q *Queries) JobSucceed(ctx context.Context, db DBTX, arg JobSucceedParams) (JobSucceedRow, error) {
-	row := db.QueryRow(ctx, JobSucceed, arg.Now, arg.JobID, arg.Claims)
+	row := db.QueryRow(ctx, JobSucceed,
+		arg.Now,
+		arg.JobID,
+		arg.Claims,
+		arg.LearnedSubBatchSize,
+	)
 	var i JobSucceedRow
 	err := row.Scan(
 		&i.ID,

@@ -105,6 +105,20 @@ func (q *Queries) RunnerAnnounceWorks(ctx context.Context, db DBTX, arg RunnerAn
 	return items, nil
 }
 
+const RunnersWake = `-- name: RunnersWake :exec
+SELECT pg_notify('bbm_wake', '')
+`
+
+// Tells idle runners to look at once and not at their next poll.
+// Called by: control.wake after each change, runner.(*Executor).wakeRunners when a slot is free, runner.(*Executor).bound.
+// The function bbm.enqueue does the same.
+// Index: none.
+// Locks: nothing.
+func (q *Queries) RunnersWake(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, RunnersWake)
+	return err
+}
+
 const SessionSet = `-- name: SessionSet :one
 SELECT
     set_config('search_path', $1::text, false) AS search_path,
@@ -136,6 +150,7 @@ const SlotListRunning = `-- name: SlotListRunning :many
 SELECT DISTINCT j.slot::integer AS slot
 FROM bbm.batched_background_migration_jobs AS j
 WHERE j.status = 'running'
+  AND j.slot IS NOT NULL
 ORDER BY slot
 `
 

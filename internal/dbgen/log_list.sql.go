@@ -12,30 +12,33 @@ import (
 
 const JobLogList = `-- name: JobLogList :many
 SELECT l.id, l.batched_background_migration_job_id, l.created_at, l.previous_status, l.next_status, l.attempt, l.exception_class, l.exception_message
-FROM bbm.batched_background_migration_job_transition_logs AS l
-JOIN bbm.batched_background_migration_jobs AS j ON j.id = l.batched_background_migration_job_id
+FROM bbm.batched_background_migration_jobs AS j
+JOIN bbm.batched_background_migration_job_transition_logs AS l ON l.batched_background_migration_job_id = j.id
 WHERE j.batched_background_migration_id = $1
-  AND l.created_at >= $2
-  AND l.id > $3
-ORDER BY l.id
-LIMIT $4
+  AND j.id >= $2
+  AND l.created_at >= $3
+  AND (l.batched_background_migration_job_id, l.id) > ($2, $4)
+ORDER BY j.batched_background_migration_id, j.id, l.id
+LIMIT $5
 `
 
 type JobLogListParams struct {
 	MigrationID int64
+	AfterJobID  int64
 	Since       time.Time
 	AfterID     int64
 	PageSize    int32
 }
 
-// The next changes of status of the jobs of a migration after an id, in order; no row: there are no more. Months before since, when the
-// migration was created, are not read.
+// The next changes of status of the jobs of a migration, job by job and in order within each, after one of them; no row: there are no more.
+// Months before since, when the migration was created, are not read. To order them all by time would be to sort them all, for each page.
 // Called by: control.(*Control).Logs.
-// Index: batched_background_migration_job_transition_logs_pkey or _job_idx, batched_background_migration_jobs_migration_idx.
+// Index: batched_background_migration_jobs_migration_idx, batched_background_migration_job_transition_logs_job_idx.
 // Locks: nothing.
 func (q *Queries) JobLogList(ctx context.Context, db DBTX, arg JobLogListParams) ([]JobTransitionLog, error) {
 	rows, err := db.Query(ctx, JobLogList,
 		arg.MigrationID,
+		arg.AfterJobID,
 		arg.Since,
 		arg.AfterID,
 		arg.PageSize,

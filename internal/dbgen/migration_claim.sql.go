@@ -56,7 +56,7 @@ WITH locked_migration AS (
           SELECT
           FROM bbm.batched_background_migration_jobs AS j
           WHERE j.batched_background_migration_id = m.id
-            AND j.status <> 'succeeded'
+            AND j.finished_at IS NULL
       )
     ORDER BY m.id
     FOR UPDATE OF m
@@ -68,7 +68,7 @@ WITH locked_migration AS (
         updated_at = coalesce($2::timestamptz, now())
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by
@@ -165,7 +165,7 @@ WHERE m.status IN ('active', 'running')
               SELECT
               FROM bbm.batched_background_migration_jobs AS j
               WHERE j.batched_background_migration_id = m.id
-                AND j.status <> 'succeeded'
+                AND j.finished_at IS NULL
           )
       )
   )
@@ -244,12 +244,13 @@ func (q *Queries) MigrationListFailed(ctx context.Context, db DBTX, migrationIds
 
 const MigrationLockClaimable = `-- name: MigrationLockClaimable :one
 SELECT
-    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at,
+    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at,
     (
         SELECT count(*)
         FROM bbm.batched_background_migration_jobs AS j
         WHERE j.batched_background_migration_id = m.id
           AND j.status = 'running'
+          AND j.finished_at IS NULL
     )::bigint AS running_jobs,
     coalesce(m.last_claimed_at + m.job_interval <= coalesce($1::timestamptz, now()), true)::boolean AS is_due
 FROM bbm.batched_background_migrations AS m
@@ -260,16 +261,17 @@ WHERE m.id = $2
       SELECT
       FROM bbm.batched_background_migrations AS o
       WHERE o.root_table_oid = m.root_table_oid
+        AND o.status = 'running'
         AND o.id <> m.id
-        AND (
-            o.status = 'running'
-            OR EXISTS (
-                SELECT
-                FROM bbm.batched_background_migration_jobs AS j
-                WHERE j.batched_background_migration_id = o.id
-                  AND j.status = 'running'
-            )
-        )
+  )
+  AND NOT EXISTS (
+      SELECT
+      FROM bbm.batched_background_migration_jobs AS j
+      JOIN bbm.batched_background_migrations AS o ON o.id = j.batched_background_migration_id
+      WHERE j.status = 'running'
+        AND j.slot IS NOT NULL
+        AND o.root_table_oid = m.root_table_oid
+        AND o.id <> m.id
   )
 ORDER BY m.id
 FOR UPDATE OF m
@@ -288,7 +290,8 @@ type MigrationLockClaimableRow struct {
 
 // Holds a migration for a claim. No row: it may not run (any more), another holds its table, or a job of another still runs on it.
 // Called by: runner.(*Executor).claimFrom, which holds the lock of the table (TableLock) since an earlier statement.
-// Index: batched_background_migrations_pkey; jobs by batched_background_migration_jobs_unsucceeded_idx.
+// Index: batched_background_migrations_pkey, batched_background_migrations_running_root_table_idx; jobs by
+// batched_background_migration_jobs_unsucceeded_idx, those of others by batched_background_migration_jobs_running_slot_idx.
 // Locks: the row of the migration, until commit.
 func (q *Queries) MigrationLockClaimable(ctx context.Context, db DBTX, arg MigrationLockClaimableParams) (MigrationLockClaimableRow, error) {
 	row := db.QueryRow(ctx, MigrationLockClaimable, arg.Now, arg.MigrationID)
@@ -308,6 +311,8 @@ func (q *Queries) MigrationLockClaimable(ctx context.Context, db DBTX, arg Migra
 		&i.Migration.FrontierKey,
 		&i.Migration.BatchSize,
 		&i.Migration.SubBatchSize,
+		&i.Migration.LearnedSubBatchSize,
+		&i.Migration.AsynchronousCommit,
 		&i.Migration.JobInterval,
 		&i.Migration.Pause,
 		&i.Migration.MaxAttempts,
@@ -342,7 +347,7 @@ WITH started_migration AS (
         updated_at = coalesce($1::timestamptz, now())
     WHERE m.id = $2
       AND m.status = 'active'
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by

@@ -42,7 +42,7 @@ WITH locked_migration AS (
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
@@ -82,6 +82,7 @@ WHERE m.id = $1
       FROM bbm.batched_background_migration_jobs AS j
       WHERE j.batched_background_migration_id = m.id
         AND j.status = 'running'
+        AND j.finished_at IS NULL
   )
 `
 
@@ -137,7 +138,7 @@ func (q *Queries) MigrationEnqueue(ctx context.Context, db DBTX, arg MigrationEn
 
 const MigrationLock = `-- name: MigrationLock :one
 SELECT
-    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at,
+    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at,
     (m.xmin = pg_current_xact_id()::xid)::boolean AS is_written_here
 FROM bbm.batched_background_migrations AS m
 WHERE m.name = $1
@@ -172,6 +173,8 @@ func (q *Queries) MigrationLock(ctx context.Context, db DBTX, name string) (Migr
 		&i.Migration.FrontierKey,
 		&i.Migration.BatchSize,
 		&i.Migration.SubBatchSize,
+		&i.Migration.LearnedSubBatchSize,
+		&i.Migration.AsynchronousCommit,
 		&i.Migration.JobInterval,
 		&i.Migration.Pause,
 		&i.Migration.MaxAttempts,
@@ -211,7 +214,7 @@ WITH locked_migration AS (
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
@@ -260,7 +263,7 @@ WITH locked_migration AS (
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
@@ -318,7 +321,7 @@ WITH locked_migration AS (
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
@@ -343,15 +346,14 @@ WITH locked_migration AS (
         updated_at = now()
     FROM waiting_job AS w
     WHERE j.id = w.id
-    RETURNING j.id, j.batched_background_migration_id, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+    RETURNING j.id, j.updated_at, w.status AS previous_status, j.status, j.attempts
 ), logged_job_transition AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
         batched_background_migration_job_id, created_at, previous_status, next_status, attempt
     )
-    SELECT j.id, j.updated_at, w.status, j.status, j.attempts + 1
+    SELECT j.id, j.updated_at, j.previous_status, j.status, j.attempts + 1
     FROM reset_job AS j
-    JOIN waiting_job AS w ON w.id = j.id
-    WHERE w.status = 'failed'
+    WHERE j.previous_status = 'failed'
 )
 
 SELECT m.id
@@ -390,20 +392,22 @@ SET
     job_interval = coalesce($4::interval, m.job_interval),
     pause = coalesce($5::interval, m.pause),
     max_attempts = coalesce($6::integer, m.max_attempts),
-    parallelism = coalesce($7::integer, m.parallelism),
+    asynchronous_commit = coalesce($7::boolean, m.asynchronous_commit),
+    parallelism = coalesce($8::integer, m.parallelism),
     updated_at = now()
-WHERE m.id = $8
+WHERE m.id = $9
 `
 
 type MigrationTuneParams struct {
-	BatchSize      *int32
-	IsSubBatchAuto bool
-	SubBatchSize   *int32
-	JobInterval    *time.Duration
-	Pause          *time.Duration
-	MaxAttempts    *int32
-	Parallelism    *int32
-	MigrationID    int64
+	BatchSize          *int32
+	IsSubBatchAuto     bool
+	SubBatchSize       *int32
+	JobInterval        *time.Duration
+	Pause              *time.Duration
+	MaxAttempts        *int32
+	AsynchronousCommit *bool
+	Parallelism        *int32
+	MigrationID        int64
 }
 
 // Sets what is given of the tuning; jobs that are running read sub_batch_size and pause again after each sub-batch.
@@ -418,6 +422,7 @@ func (q *Queries) MigrationTune(ctx context.Context, db DBTX, arg MigrationTuneP
 		arg.JobInterval,
 		arg.Pause,
 		arg.MaxAttempts,
+		arg.AsynchronousCommit,
 		arg.Parallelism,
 		arg.MigrationID,
 	)

@@ -11,7 +11,7 @@ import (
 )
 
 const MigrationGet = `-- name: MigrationGet :one
-SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, job_interval, pause, max_attempts, parallelism, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at
+SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at
 FROM bbm.batched_background_migrations AS m
 WHERE m.name = $1
 `
@@ -38,6 +38,8 @@ func (q *Queries) MigrationGet(ctx context.Context, db DBTX, name string) (Migra
 		&i.FrontierKey,
 		&i.BatchSize,
 		&i.SubBatchSize,
+		&i.LearnedSubBatchSize,
+		&i.AsynchronousCommit,
 		&i.JobInterval,
 		&i.Pause,
 		&i.MaxAttempts,
@@ -85,6 +87,7 @@ WITH held_lock AS MATERIALIZED (
     SELECT j.batched_background_migration_id AS migration_id, j.slot
     FROM bbm.batched_background_migration_jobs AS j
     WHERE j.status = 'running'
+      AND j.slot IS NOT NULL
 ), table_user AS MATERIALIZED (
     SELECT m.id, m.name, m.root_table_oid
     FROM bbm.batched_background_migrations AS m
@@ -104,7 +107,7 @@ WITH held_lock AS MATERIALIZED (
 )
 
 SELECT
-    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at,
+    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at,
     now()::timestamptz AS observed_at,
     f.execution_enabled,
     f.changed_by AS fleet_changed_by,
@@ -161,7 +164,7 @@ CROSS JOIN LATERAL (
         coalesce(sum(j.affected_rows), 0)::bigint AS affected_rows
     FROM bbm.batched_background_migration_jobs AS j
     WHERE j.batched_background_migration_id = m.id
-      AND j.status <> 'succeeded'
+      AND j.finished_at IS NULL
 ) AS u
 LEFT JOIN LATERAL (
     SELECT j.next_attempt_at
@@ -253,6 +256,8 @@ func (q *Queries) MigrationListFacts(ctx context.Context, db DBTX, names []strin
 			&i.Migration.FrontierKey,
 			&i.Migration.BatchSize,
 			&i.Migration.SubBatchSize,
+			&i.Migration.LearnedSubBatchSize,
+			&i.Migration.AsynchronousCommit,
 			&i.Migration.JobInterval,
 			&i.Migration.Pause,
 			&i.Migration.MaxAttempts,

@@ -257,16 +257,20 @@ type Migration struct {
 	FrontierKey []string
 	BatchSize   *int32
 	// Null: chosen by the runner.
-	SubBatchSize     *int32
-	JobInterval      time.Duration
-	Pause            time.Duration
-	MaxAttempts      int32
-	Parallelism      int32
-	Status           MigrationStatus
-	FailureErrorCode *MigrationFailureCode
-	FailureMessage   *string
-	OnHoldUntil      *time.Time
-	HoldReason       *string
+	SubBatchSize *int32
+	// Where the runner starts when it chooses the size: what its last job arrived at.
+	LearnedSubBatchSize *int32
+	// Whether the commits of sub-batches may return before they are on disk; data and progress are lost together, or not at all.
+	AsynchronousCommit bool
+	JobInterval        time.Duration
+	Pause              time.Duration
+	MaxAttempts        int32
+	Parallelism        int32
+	Status             MigrationStatus
+	FailureErrorCode   *MigrationFailureCode
+	FailureMessage     *string
+	OnHoldUntil        *time.Time
+	HoldReason         *string
 	// Estimate of the rows in the table, taken when the migration was prepared.
 	TotalTupleCount *int64
 	SucceededJobs   int64

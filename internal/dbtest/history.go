@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"testing"
@@ -28,9 +29,24 @@ type historyLog struct {
 	Class     *string
 }
 
+// jobTransitions and migrationTransitions are the changes of a status that there may be, "" being none before the creation. A migration that stays in
+// its status has adopted another version of its work.
+var (
+	jobTransitions = map[string][]string{
+		"": {"pending"}, "pending": {"running"}, "running": {"pending", "failed", "succeeded"}, "failed": {"running", "pending"},
+	}
+	migrationTransitions = map[string][]string{
+		"":        {"paused", "active", "finished"},
+		"paused":  {"active", "failed", "cancelled"},
+		"active":  {"active", "running", "paused", "finished", "failed", "cancelled"},
+		"running": {"running", "paused", "finished", "failed", "cancelled"},
+		"failed":  {"active", "cancelled"},
+	}
+)
+
 // CheckHistory proves what must hold of a migration at any time when no runner works on it, and of a finished one beside: jobs tile the range; each
-// status change has its log row, in order, each previous_status the one before's next_status; the last is the job's status; counts equal the truth;
-// never more jobs were running at one instant than the fleet has slots.
+// status change is one that there may be and has its log row, in order, each previous_status the one before's next_status; the last is the job's
+// status; claims, attempts and rows equal the truth; never more jobs of the whole database were running at one instant than the fleet has slots.
 func CheckHistory(t testing.TB, conn *pgx.Conn, name string) {
 	t.Helper()
 	ctx := context.Background()
@@ -63,8 +79,8 @@ func CheckHistory(t testing.TB, conn *pgx.Conn, name string) {
 	require.NoError(t, err)
 
 	checkTiling(t, jobs, migration.FrontierKey)
-	checkLogs(t, jobs, logs)
-	checkConcurrency(t, conn, logs)
+	checkLogs(t, jobs, logs, checkMigrationLogs(t, conn, migration.ID, migration.Status))
+	checkConcurrency(t, conn)
 
 	var succeeded, processed, affected int64
 	for _, job := range jobs {
@@ -83,7 +99,6 @@ func CheckHistory(t testing.TB, conn *pgx.Conn, name string) {
 		assert.Equal(t, migration.MaxKey, migration.FrontierKey, "a finished migration has been cut to its end")
 		assert.Equal(t, int64(len(jobs)), succeeded, "every job of a finished migration has succeeded")
 	}
-	checkMigrationLogs(t, conn, migration.ID, migration.Status)
 }
 
 func checkTiling(t testing.TB, jobs []historyJob, frontier []string) {
@@ -91,16 +106,26 @@ func checkTiling(t testing.TB, jobs []historyJob, frontier []string) {
 	var end []string
 	for _, job := range jobs {
 		assert.Equal(t, end, job.AfterKey, "job %d begins where the one before ends", job.ID)
+		assert.NotEqual(t, job.AfterKey, job.UntilKey, "job %d has no range", job.ID)
 		end = job.UntilKey
 	}
 	assert.Equal(t, frontier, end, "the last job ends at the frontier")
 }
 
-func checkLogs(t testing.TB, jobs []historyJob, logs []historyLog) {
+// checkLogs follows each job. A retry of the migration counts attempts anew, for jobs that wait without being logged.
+func checkLogs(t testing.TB, jobs []historyJob, logs []historyLog, isRetried bool) {
 	t.Helper()
 	byJob := make(map[int64][]historyLog)
 	for _, log := range logs {
 		byJob[log.JobID] = append(byJob[log.JobID], log)
+	}
+	equalOrReset := func(expected, actual int32, message string, args ...any) {
+		t.Helper()
+		if isRetried {
+			assert.LessOrEqual(t, actual, expected, append([]any{message}, args...)...)
+		} else {
+			assert.Equal(t, expected, actual, append([]any{message}, args...)...)
+		}
 	}
 	for _, job := range jobs {
 		history := byJob[job.ID]
@@ -109,62 +134,102 @@ func checkLogs(t testing.TB, jobs []historyJob, logs []historyLog) {
 		}
 		var previous *string
 		var starts int64
+		var failures int32
 		for i, log := range history {
 			assert.Equal(t, previous, log.Previous, "job %d, transition %d", job.ID, i)
+			assert.Contains(t, jobTransitions[orNone(log.Previous)], log.Next, "transition %d of job %d is no transition of a job", i, job.ID)
 			if i > 0 {
 				assert.False(t, log.CreatedAt.Before(history[i-1].CreatedAt), "job %d, transition %d goes back in time", job.ID, i)
 			}
+			if log.Next == "failed" || orNone(log.Previous) == "running" && log.Next == "pending" {
+				assert.NotNil(t, log.Class, "job %d, transition %d tells why", job.ID, i)
+			}
+			if orNone(log.Previous) == "failed" && log.Next == "pending" {
+				failures = 0
+			}
+			equalOrReset(failures+1, log.Attempt, "attempt of transition %d of job %d", i, job.ID)
 			if log.Next == "running" {
 				starts++
 			}
-			if log.Next == "failed" || previous != nil && *previous == "running" && log.Next == "pending" {
-				assert.NotNil(t, log.Class, "job %d, transition %d tells why", job.ID, i)
+			if log.Next == "failed" {
+				failures++
 			}
 			previous = &log.Next
 		}
 		assert.Equal(t, job.Status, *previous, "the last transition of job %d is its status", job.ID)
 		assert.Equal(t, job.Claims, starts, "claims of job %d", job.ID)
+		equalOrReset(failures, job.Attempts, "attempts of job %d", job.ID)
 	}
 }
 
-// checkConcurrency counts how many jobs of this migration ran at once, by the history's timestamps.
-func checkConcurrency(t testing.TB, conn *pgx.Conn, logs []historyLog) {
+func orNone(status *string) string {
+	if status == nil {
+		return ""
+	}
+	return *status
+}
+
+// checkConcurrency counts how many jobs ran at once, of whatever migration, by the history's timestamps; and how many in one slot, as far as it is
+// known: a job's row tells that of its last start.
+func checkConcurrency(t testing.TB, conn *pgx.Conn) {
 	t.Helper()
+	rows, err := conn.Query(context.Background(), `
+		SELECT l.started_at, l.ended_at, CASE WHEN l.is_last THEN j.slot END
+		FROM (
+			SELECT
+				l.batched_background_migration_job_id AS job_id, l.next_status, l.created_at AS started_at,
+				lead(l.created_at) OVER job AS ended_at,
+				max(l.id) FILTER (WHERE l.next_status = 'running') OVER (PARTITION BY l.batched_background_migration_job_id) = l.id AS is_last
+			FROM bbm.batched_background_migration_job_transition_logs AS l
+			WINDOW job AS (PARTITION BY l.batched_background_migration_job_id ORDER BY l.id)
+		) AS l
+		JOIN bbm.batched_background_migration_jobs AS j ON j.id = l.job_id
+		WHERE l.next_status = 'running'`)
+	require.NoError(t, err)
+	type run struct {
+		StartedAt time.Time
+		EndedAt   *time.Time
+		Slot      *int32
+	}
+	runs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[run])
+	require.NoError(t, err)
 	var slots int
-	require.NoError(t, conn.QueryRow(context.Background(), `SELECT greatest(f.slots, (SELECT max(j.slot) FROM bbm.batched_background_migration_jobs AS j)) FROM bbm.fleet_settings AS f`).Scan(&slots))
+	require.NoError(t, conn.QueryRow(context.Background(), `
+		SELECT greatest(f.slots, (SELECT max(j.slot) FROM bbm.batched_background_migration_jobs AS j)) FROM bbm.fleet_settings AS f`).Scan(&slots))
+
 	type event struct {
 		at    time.Time
 		delta int
+		slot  int32
 	}
 	var events []event
-	running := make(map[int64]bool)
-	for _, log := range logs {
-		switch {
-		case log.Next == "running":
-			running[log.JobID] = true
-			events = append(events, event{log.CreatedAt, 1})
-		case running[log.JobID]:
-			running[log.JobID] = false
-			events = append(events, event{log.CreatedAt, -1})
+	for _, r := range runs {
+		var slot int32 // 0: not known
+		if r.Slot != nil {
+			slot = *r.Slot
+		}
+		events = append(events, event{r.StartedAt, 1, slot})
+		if r.EndedAt != nil {
+			events = append(events, event{*r.EndedAt, -1, slot})
 		}
 	}
 	slices.SortStableFunc(events, func(a, b event) int {
-		if c := a.at.Compare(b.at); c != 0 {
-			return c
-		}
-		return a.delta - b.delta // an end and a start at the same instant do not overlap
+		// An end and a start at the same instant do not overlap.
+		return cmp.Or(a.at.Compare(b.at), a.delta-b.delta)
 	})
-	now := 0
+	now, inSlot := 0, make(map[int32]int)
 	for _, e := range events {
 		now += e.delta
-		if now > slots {
-			assert.LessOrEqual(t, now, slots, "more jobs at once than slots, at %s", e.at)
+		inSlot[e.slot] += e.delta
+		if !assert.LessOrEqual(t, now, slots, "more jobs at once than slots, at %s", e.at) ||
+			e.slot > 0 && !assert.LessOrEqual(t, inSlot[e.slot], 1, "jobs in slot %d at once, at %s", e.slot, e.at) {
 			return
 		}
 	}
 }
 
-func checkMigrationLogs(t testing.TB, conn *pgx.Conn, id int64, status string) {
+// checkMigrationLogs follows the migration, and tells whether it was set going again after a failure.
+func checkMigrationLogs(t testing.TB, conn *pgx.Conn, id int64, status string) (isRetried bool) {
 	t.Helper()
 	rows, err := conn.Query(context.Background(), `
 		SELECT 0::bigint, created_at, previous_status::text, next_status::text, 0, NULL::text
@@ -175,9 +240,11 @@ func checkMigrationLogs(t testing.TB, conn *pgx.Conn, id int64, status string) {
 	require.NotEmpty(t, logs, "the migration has a history")
 	var previous *string
 	for i, log := range logs {
-		// Adopting another version of the work is logged without a change of status.
 		assert.Equal(t, previous, log.Previous, "transition %d of the migration", i)
+		assert.Contains(t, migrationTransitions[orNone(log.Previous)], log.Next, "transition %d is no transition of a migration", i)
+		isRetried = isRetried || orNone(log.Previous) == "failed" && log.Next == "active"
 		previous = &log.Next
 	}
 	assert.Equal(t, status, *previous, "the migration's last transition is its status")
+	return isRetried
 }

@@ -13,8 +13,11 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
-// endpointHold is how long a migration is held when its boundary query fails: long enough not to hammer a table that is in trouble.
-const endpointHold = 30 * time.Second
+// setAsideHold is how long a migration is held when it cannot be prepared or claimed: long enough not to hammer a table that is in trouble.
+const setAsideHold = 30 * time.Second
+
+// errTableBusy is returned when another claim on the table does not end within the lock timeout.
+var errTableBusy = errors.New("another claim on the table is in progress")
 
 // readCommitted is said explicitly: a role's default may be another.
 var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
@@ -26,9 +29,10 @@ type claimedJob struct {
 	work       *work.Work
 	statements *work.Statements
 	arguments  work.Arguments
+	learned    *int32 // the sub-batch size that its execution has arrived at; nil: a size is fixed
 }
 
-// claim starts a job of the migration that was claimed from least recently. ended: no job, but a migration has been finished or failed.
+// claim starts a job of the migration that was claimed from least recently. ended: no job, but a migration has been finished, failed or held.
 func (e *Executor) claim(ctx context.Context) (job *claimedJob, ended bool, err error) {
 	candidates, err := e.queries.MigrationListClaimable(ctx, e.conn, dbgen.MigrationListClaimableParams{
 		Works: e.works, OnlyNames: e.config.Only,
@@ -39,7 +43,7 @@ func (e *Executor) claim(ctx context.Context) (job *claimedJob, ended bool, err 
 	for _, candidate := range candidates {
 		job, one, err := e.claimFrom(ctx, candidate)
 		if err != nil {
-			return nil, false, fmt.Errorf("claim job of %q: %w", candidate.Name, err)
+			return nil, false, err
 		}
 		if job != nil {
 			return job, false, nil
@@ -51,10 +55,10 @@ func (e *Executor) claim(ctx context.Context) (job *claimedJob, ended bool, err 
 
 // claimFrom claims under the lock of the migration's table, so that two runners that claim in the same instant cannot both find it free.
 func (e *Executor) claimFrom(ctx context.Context, candidate dbgen.MigrationListClaimableRow) (claimed *claimedJob, ended bool, err error) {
-	var m dbgen.Migration
+	m := dbgen.Migration{ID: candidate.ID, Name: candidate.Name}
 	err = pgx.BeginTxFunc(ctx, e.conn, readCommitted, func(tx pgx.Tx) error {
 		if err := e.queries.TableLock(ctx, tx, int64(candidate.RootTableOid)); err != nil {
-			return fmt.Errorf("lock table: %w", err)
+			return fmt.Errorf("%w: %w", errTableBusy, err)
 		}
 		locked, err := e.queries.MigrationLockClaimable(ctx, tx, dbgen.MigrationLockClaimableParams{MigrationID: candidate.ID})
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -87,20 +91,17 @@ func (e *Executor) claimFrom(ctx context.Context, candidate dbgen.MigrationListC
 		}
 		return nil
 	})
-	if err != nil {
-		e.sessionOf = sessionSettings{} // the rollback has undone what setSession did
+	if err == nil {
+		return claimed, ended, nil
 	}
-	var definition *work.DefinitionError
+	e.sessionOf = sessionSettings{} // the rollback has undone what setSession did
 	switch {
-	case errors.As(err, &definition):
-		return nil, true, e.reject(ctx, m, definition)
-	case errors.Is(err, ErrJobEndpointNotFound) && !e.conn.IsClosed() && ctx.Err() == nil:
-		e.log.Error("migration held", "migration", m.Name, "error", err, "for", endpointHold)
-		return nil, true, e.hold(ctx, m.ID, endpointHold, err.Error())
-	case err != nil:
-		return nil, false, err
+	case errors.Is(err, errTableBusy) && classify(err, failure{}) == kindContention:
+		return nil, false, nil
+	case errors.Is(err, ErrJobEndpointNotFound) && e.cutSmaller(m, err):
+		return nil, true, nil
 	}
-	return claimed, ended, nil
+	return nil, true, e.setAside(ctx, m, fmt.Errorf("claim: %w", err))
 }
 
 // equip finds what it takes to execute a migration's jobs. The table is looked up once per connection.
@@ -139,9 +140,12 @@ func (e *Executor) startJob(ctx context.Context, tx pgx.Tx, c *claimedJob) (*dbg
 	if slices.Equal(m.FrontierKey, m.MaxKey) {
 		return nil, nil
 	}
-	end, err := e.boundary(ctx, c.statements, work.Range{After: m.FrontierKey, Until: m.MaxKey}, int(*m.BatchSize))
+	end, err := e.boundary(ctx, c.statements, work.Range{After: m.FrontierKey, Until: m.MaxKey}, max(1, int(*m.BatchSize>>e.halvings[m.ID])))
 	if err != nil {
 		return nil, err
+	}
+	if e.halvings[m.ID] > 0 {
+		e.halvings[m.ID]--
 	}
 	cut, err := e.queries.JobCut(ctx, tx, dbgen.JobCutParams{
 		MigrationID: m.ID, AfterKey: m.FrontierKey, UntilKey: end.key, Slot: e.slot, Runner: e.identity,
@@ -151,6 +155,17 @@ func (e *Executor) startJob(ctx context.Context, tx pgx.Tx, c *claimedJob) (*dbg
 	}
 	job := dbgen.Job(cut)
 	return &job, nil
+}
+
+// cutSmaller halves the jobs to be cut of a migration whose boundary query takes too long, so that it comes to an end. It reports whether that is
+// what happened and a smaller job is possible.
+func (e *Executor) cutSmaller(m dbgen.Migration, err error) bool {
+	if classify(err, failure{}) != kindCancelled || m.BatchSize == nil || *m.BatchSize>>e.halvings[m.ID] <= 1 {
+		return false
+	}
+	e.halvings[m.ID]++
+	e.log.Warn("the end of a job was not found in time; smaller jobs are cut", "migration", m.Name, "rows", *m.BatchSize>>e.halvings[m.ID], "error", err)
+	return true
 }
 
 // finish ends a migration of which nothing is left; false when something is.

@@ -52,17 +52,18 @@ func givenBack(reason string) outcome { return outcome{kind: kindGivenBack, reas
 
 // work changes sub-batch after sub-batch until the job is done, somebody wants it to stop, or an error ends the attempt.
 func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
-	limit := subBatchSize(job.migration.SubBatchSize, job.migration.BatchSize)
+	size := newSizer(job.migration)
+	defer func() { job.learned = size.learned() }()
 	var next *endpoint // where the sub-batch to come ends; nil: not looked up yet
 	losses := 0        // to others, in a row
 	for !sameKey(job.ProgressKey, job.UntilKey) {
 		began := time.Now()
-		back, end, following, err := e.nextSubBatch(workCtx, job, next, limit)
+		back, end, following, err := e.nextSubBatch(workCtx, job, next, size.rows())
 		if err != nil {
 			losses++
 			kind := classify(err, failure{
 				connectionLost: e.conn.IsClosed(), cancelledByUs: workCtx.Err() != nil,
-				timedOut: time.Since(began) >= e.config.StatementTimeout, alone: limit == 1,
+				timedOut: time.Since(began) >= e.config.StatementTimeout, alone: size.rows() == 1,
 			})
 			if !kind.isLoss() || losses >= contentionLimit {
 				return ending(kind, err)
@@ -70,13 +71,18 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 			if reason, err := e.waitAfterLoss(ctx, job, err, losses); err != nil || reason != "" {
 				return outcomeOf(reason, err)
 			}
-			limit, next = max(1, limit/2), nil
+			size.lose()
+			next = nil
 			continue
 		}
 		losses = 0
 		job.ProgressKey = end.key
 		next = &following
-		limit = subBatchSize(back.SubBatchSize, job.migration.BatchSize)
+		size.retune(back.SubBatchSize)
+		if size.observe(end.rows, time.Since(began)) {
+			next = nil
+		}
+		job.migration.AsynchronousCommit = back.AsynchronousCommit
 		if sameKey(job.ProgressKey, job.UntilKey) {
 			break
 		}
@@ -178,18 +184,6 @@ func (e *Executor) rollback() error {
 		return fmt.Errorf("%w: roll back: %w", errConnectionLost, err)
 	}
 	return nil
-}
-
-// subBatchSize is the number of rows of a transaction: never above that of a job.
-func subBatchSize(size, batchSize *int32) int {
-	limit := int32(work.DefaultSubBatchSize)
-	if size != nil {
-		limit = *size
-	}
-	if batchSize != nil {
-		limit = min(limit, *batchSize)
-	}
-	return int(limit)
 }
 
 // sameKey compares keys as texts, which tells whether they are the very same; their order only the server knows.

@@ -45,9 +45,11 @@ type Executor struct {
 	// What belongs to the present connection.
 	conn         *pgx.Conn
 	slot         int32 // 0: none
+	usedSlot     bool  // a job was executed in it
 	announced    []string
 	sessionOf    sessionSettings
 	targets      map[int64]*work.Statements // by migration
+	halvings     map[int64]int              // by migration: how often its batch size is halved for now
 	maintainedAt time.Time
 }
 
@@ -97,10 +99,11 @@ func (e *Executor) connect(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", errConnectionLost, err)
 	}
 	e.conn = conn
-	e.slot = 0
+	e.slot, e.usedSlot = 0, false
 	e.announced = []string{}
 	e.sessionOf = sessionSettings{}
 	e.targets = make(map[int64]*work.Statements)
+	e.halvings = make(map[int64]int)
 	return nil
 }
 
@@ -125,6 +128,7 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 	}
 	idle := e.config.PollInterval
 	for ctx.Err() == nil {
+		wake := e.runner.wake.next()
 		result, err := e.step(ctx, workCtx)
 		switch {
 		case ctx.Err() != nil:
@@ -155,8 +159,11 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 				return nil
 			}
 		}
-		sleep(ctx, wait)
-		idle = min(idle*3/2, idleLimit*e.config.PollInterval)
+		if sleepUnless(ctx, wait, wake) {
+			idle = e.config.PollInterval
+		} else {
+			idle = min(idle*3/2, idleLimit*e.config.PollInterval)
+		}
 	}
 	return nil
 }
@@ -193,13 +200,19 @@ func (e *Executor) lost(err error) error {
 }
 
 // sleep waits for a length of time or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
+func sleep(ctx context.Context, d time.Duration) { sleepUnless(ctx, d, nil) }
+
+// sleepUnless sleeps, and reports whether it was woken.
+func sleepUnless(ctx context.Context, d time.Duration, wake <-chan struct{}) (woken bool) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
+	case <-wake:
+		return true
 	}
+	return false
 }
 
 // jitter spreads runners that started together: between half of d and one and a half.

@@ -23,13 +23,11 @@ func (e *Executor) prepare(ctx context.Context) (stepResult, error) {
 	result := idle
 	for _, m := range migrations {
 		one, err := e.prepareOne(ctx, m)
-		var definition *work.DefinitionError
-		if errors.As(err, &definition) {
-			err = e.reject(ctx, m, definition)
-			one = busy
-		}
 		if err != nil {
-			return idle, fmt.Errorf("prepare migration %q: %w", m.Name, err)
+			if err := e.setAside(ctx, m, fmt.Errorf("prepare: %w", err)); err != nil {
+				return idle, err
+			}
+			continue
 		}
 		result = max(result, one)
 	}
@@ -127,6 +125,10 @@ func (e *Executor) bound(ctx context.Context, tx pgx.Tx, m dbgen.Migration, stat
 	if err != nil {
 		return fmt.Errorf("set upper bound: %w", err)
 	}
+	// Delivered with the commit. Other workers may take jobs of it too.
+	if err := e.queries.RunnersWake(ctx, tx); err != nil {
+		return fmt.Errorf("wake runners: %w", err)
+	}
 	e.log.Info("migration prepared", "migration", m.Name, "max_key", maxKey, "rows", rows)
 	return nil
 }
@@ -144,6 +146,29 @@ func (e *Executor) resolve(ctx context.Context, w *work.Work, m dbgen.Migration)
 		}
 	}
 	return target, nil
+}
+
+// setAside keeps a migration that cannot be prepared or claimed from standing in the way of others: it fails where its definition does not hold, and is
+// held for a while otherwise. An error is returned only where the connection or the runner has ended.
+func (e *Executor) setAside(ctx context.Context, m dbgen.Migration, cause error) error {
+	if ctx.Err() != nil || e.conn.IsClosed() {
+		return cause
+	}
+	var definition *work.DefinitionError
+	if errors.As(cause, &definition) {
+		return e.reject(ctx, m, definition)
+	}
+	if classify(cause, failure{}) == kindDefinition {
+		_, message := exception(cause)
+		return e.reject(ctx, m, &work.DefinitionError{Code: dbgen.BBMMigrationFailureCodeInvalidTable, Message: message})
+	}
+	e.log.Error("migration held", "migration", m.Name, "error", cause, "for", setAsideHold)
+	class, message := exception(cause)
+	reason := class + ": " + message
+	if errors.Is(cause, ErrJobEndpointNotFound) {
+		reason = ErrJobEndpointNotFound.Error() + ": " + reason
+	}
+	return e.hold(ctx, m.ID, setAsideHold, reason)
 }
 
 // reject fails a migration whose definition does not hold.

@@ -46,7 +46,9 @@ func (e *Executor) record(job *claimedJob, end outcome, log *slog.Logger) error 
 }
 
 func (e *Executor) succeed(ctx context.Context, job *claimedJob, log *slog.Logger) error {
-	ended, err := e.queries.JobSucceed(ctx, e.conn, dbgen.JobSucceedParams{JobID: job.ID, Claims: job.Claims})
+	ended, err := e.queries.JobSucceed(ctx, e.conn, dbgen.JobSucceedParams{
+		JobID: job.ID, Claims: job.Claims, LearnedSubBatchSize: job.learned,
+	})
 	if err != nil {
 		return err
 	}

@@ -29,11 +29,13 @@ type Config struct {
 	ShutdownGrace    time.Duration // how long a sub-batch may go on after a stop was asked for; default 30s
 	LockTimeout      time.Duration // how long a statement waits for a lock; default 5s
 	StatementTimeout time.Duration // how long a statement may take; default 1m
-	RetryBase        time.Duration // the wait before a failed job's second attempt; it doubles with each; default 10s
-	RetryLimit       time.Duration // the longest such wait; default 10m
-	RetentionMonths  int           // how long the job transition log is kept; default 6
-	Version          string        // of the binary, for the history
-	Logger           *slog.Logger  // default slog.Default()
+	// SynchronousCommit makes every sub-batch wait for the disk. Default false: see "Commits" in docs/architecture.md.
+	SynchronousCommit bool
+	RetryBase         time.Duration // the wait before a failed job's second attempt; it doubles with each; default 10s
+	RetryLimit        time.Duration // the longest such wait; default 10m
+	RetentionMonths   int           // how long the job transition log is kept; default 6
+	Version           string        // of the binary, for the history
+	Logger            *slog.Logger  // default slog.Default()
 	// Report is called for critical failures: a migration that failed, a panic. Default: none.
 	Report func(ctx context.Context, err error, tags map[string]string)
 }
@@ -62,6 +64,7 @@ type Runner struct {
 	connConfig *pgx.ConnConfig
 	works      *work.Registry
 	config     Config
+	wake       *broadcast
 	interrupt  chan struct{}
 	once       sync.Once
 
@@ -98,7 +101,7 @@ func New(connConfig *pgx.ConnConfig, works *work.Registry, config Config) (*Runn
 		}
 	}
 	return &Runner{
-		connConfig: connConfig, works: works, config: config,
+		connConfig: connConfig, works: works, config: config, wake: newBroadcast(),
 		interrupt: make(chan struct{}), executed: make(map[int64]bool),
 	}, nil
 }
@@ -120,6 +123,11 @@ func (r *Runner) Run(ctx context.Context) error {
 		cancelWork()
 	})
 	defer stopped()
+
+	listenCtx, stopListening := context.WithCancel(ctx)
+	listening := make(chan struct{})
+	go func() { defer close(listening); r.listen(listenCtx) }()
+	defer func() { stopListening(); <-listening }()
 
 	group, groupCtx := errgroup.WithContext(ctx)
 	for i := range r.config.Workers {

@@ -36,10 +36,13 @@ func (e *Executor) releaseSlot(ctx context.Context) error {
 	if e.slot == 0 {
 		return nil
 	}
-	slot := e.slot
-	e.slot = 0
+	slot, used := e.slot, e.usedSlot
+	e.slot, e.usedSlot = 0, false
 	if _, err := e.queries.SlotUnlock(ctx, e.conn, slot); err != nil {
 		return fmt.Errorf("unlock slot %d: %w", slot, err)
+	}
+	if used { // idle runners that wake each other would never sleep
+		return e.wakeRunners(ctx)
 	}
 	return nil
 }

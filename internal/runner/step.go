@@ -48,6 +48,7 @@ func (e *Executor) step(ctx, workCtx context.Context) (stepResult, error) {
 		return idle, errJoin(err, e.releaseSlot(ctx))
 	}
 	if job != nil {
+		e.usedSlot = true
 		return busy, e.execute(ctx, workCtx, job)
 	}
 	if ended {

@@ -16,6 +16,9 @@ const (
 	beginSubBatch = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 	// A savepoint gives a Go work a pgx.Tx of its own inside the transaction that the fence has begun.
 	beginWork = "SAVEPOINT bbm_work"
+	// Only a sub-batch may commit like this: after a crash its data and its progress are lost together, and done again together. It is said behind
+	// the work, which may have said something else.
+	commitAsynchronously = "SET LOCAL synchronous_commit = off"
 )
 
 // errFenced is returned when the job is no longer ours, or does not stand where we think.
@@ -111,6 +114,10 @@ func (e *Executor) commit(
 	if !isLast {
 		p.queueBoundary(job.statements, rest, limit)
 	}
+	isAsynchronous := job.migration.AsynchronousCommit && !e.config.SynchronousCommit
+	if isAsynchronous {
+		p.batch.Queue(commitAsynchronously)
+	}
 	_, _ = e.queries.JobProgress(ctx, p.queue(), progress)
 	p.batch.Queue("COMMIT")
 	p.send(ctx, e.conn)
@@ -123,6 +130,11 @@ func (e *Executor) commit(
 	if !isLast {
 		if following, err = p.readBoundary(rest); err != nil {
 			return back, following, err
+		}
+	}
+	if isAsynchronous {
+		if _, err = p.results.Exec(); err != nil {
+			return back, following, fmt.Errorf("commit asynchronously: %w", err)
 		}
 	}
 	if back, err = e.queries.JobProgress(ctx, p.replay(), progress); err != nil {

@@ -17,6 +17,7 @@ import (
 // settings are pinned by SET after connecting: poolers refuse startup parameters that they do not know.
 // A policy of row-level security must raise, not skip rows; keys must read the same in every session; a work is planned for its range.
 var settings = [][2]string{
+	{"client_encoding", "UTF8"},
 	{"row_security", "off"},
 	{"DateStyle", "ISO, YMD"},
 	{"IntervalStyle", "postgres"},
@@ -31,11 +32,13 @@ var settings = [][2]string{
 	{"synchronous_commit", "on"},
 	{"client_min_messages", "warning"},
 	{"standard_conforming_strings", "on"},
+	{"idle_session_timeout", "0"},
 }
 
-// keepalives notice a client that is gone within half a minute. A server that cannot set one of them (a Unix socket, an older version, a platform
-// without it) says so, and the rest is kept.
-var keepalives = [][2]string{
+// optional are kept where the server can set them; an older version, a Unix socket or a platform may not. The keepalives notice a client that is gone
+// within half a minute.
+var optional = [][2]string{
+	{"transaction_timeout", "0"}, // since 17
 	{"tcp_keepalives_idle", "10"},
 	{"tcp_keepalives_interval", "5"},
 	{"tcp_keepalives_count", "3"},
@@ -88,7 +91,7 @@ func pin(ctx context.Context, conn *pgx.Conn, config Config) error {
 	if _, err := conn.Exec(ctx, set.String()); err != nil {
 		return err
 	}
-	for _, s := range keepalives {
+	for _, s := range optional {
 		if _, err := conn.Exec(ctx, fmt.Sprintf("SET %s = '%s'", s[0], s[1])); err != nil {
 			var refused *pgconn.PgError
 			if !errors.As(err, &refused) {

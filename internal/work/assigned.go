@@ -9,30 +9,11 @@ func (p *parser) checkAssignments() error {
 	if err != nil {
 		return err
 	}
-	depth := 0
-	targets := map[int]bool{} // by depth: whether the INSERT or MERGE there writes to the work's own table
-	for i := range p.tokens {
-		switch p.word(i) {
-		case "(", "[":
-			depth++
-		case ")", "]":
-			depth--
-		}
-		var set int // the token after SET
-		switch {
-		case p.keyword(i, "INTO") && p.keyword(i-1, "INSERT", "MERGE"):
-			_, targets[depth] = p.target(i+1, own)
-		case p.keyword(i, "UPDATE") && p.keyword(i-1, "DO", "THEN") && p.keyword(i+1, "SET") && targets[depth]:
-			set = i + 2
-		case p.keyword(i, "UPDATE") && !p.keyword(i-1, "FOR", "KEY"):
-			if next, same := p.target(i+1, own); same {
-				set = p.afterSet(next)
-			}
-		}
-		if set == 0 {
+	for _, clause := range p.setClauses() {
+		if !slices.Equal(p.qualify(clause.table), p.qualify(own)) {
 			continue
 		}
-		for _, at := range p.assigned(set) {
+		for _, at := range clause.columns {
 			name, err := identifier(p.word(at))
 			if err == nil && slices.Contains(p.work.Cursor, name) {
 				return p.errorAt(p.start(at), "the statement assigns %s, a column of its cursor, so that rows move between batches; "+
@@ -43,16 +24,80 @@ func (p *parser) checkAssignments() error {
 	return nil
 }
 
-// target reads [ONLY] table and reports whether it is the work's own; next is the token after it.
-func (p *parser) target(i int, own []string) (next int, same bool) {
+// Assignment is one SET clause of a work's statement: of an UPDATE, an ON CONFLICT or a MERGE.
+type Assignment struct {
+	Table   []string // as the statement calls it: [schema, table] or [table]; nil where that cannot be told
+	Columns []string
+}
+
+// Assignments returns the statement's SET clauses, in their order; nil for a Go work. They are read from the text alone: what triggers and
+// functions assign is not among them.
+func (w *Work) Assignments() []Assignment {
+	if w.statement == nil {
+		return nil
+	}
+	src := source{text: w.statement.canonical}
+	tokens, err := lex(src.text)
+	if err != nil {
+		return nil // it was lexed before
+	}
+	p := &parser{source: src, work: w}
+	p.keep(tokens)
+	var all []Assignment
+	for _, clause := range p.setClauses() {
+		assignment := Assignment{Table: clause.table}
+		for _, at := range clause.columns {
+			if name, err := identifier(p.word(at)); err == nil && !slices.Contains(assignment.Columns, name) {
+				assignment.Columns = append(assignment.Columns, name)
+			}
+		}
+		all = append(all, assignment)
+	}
+	return all
+}
+
+// setClause is one SET clause: the table's name as it is written, and the tokens that name the assigned columns.
+type setClause struct {
+	table   []string
+	columns []int
+}
+
+// setClauses finds the SET clauses of the statement, at any depth.
+func (p *parser) setClauses() []setClause {
+	var clauses []setClause
+	depth := 0
+	targets := map[int][]string{} // by depth: the table that the INSERT or MERGE there writes to
+	for i := range p.tokens {
+		switch p.word(i) {
+		case "(", "[":
+			depth++
+		case ")", "]":
+			depth--
+		}
+		switch {
+		case p.keyword(i, "INTO") && p.keyword(i-1, "INSERT", "MERGE"):
+			_, targets[depth] = p.target(i + 1)
+		case p.keyword(i, "UPDATE") && p.keyword(i-1, "DO", "THEN") && p.keyword(i+1, "SET"):
+			clauses = append(clauses, setClause{targets[depth], p.assigned(i + 2)})
+		case p.keyword(i, "UPDATE") && !p.keyword(i-1, "FOR", "KEY"):
+			next, table := p.target(i + 1)
+			if set := p.afterSet(next); set > 0 {
+				clauses = append(clauses, setClause{table, p.assigned(set)})
+			}
+		}
+	}
+	return clauses
+}
+
+// target reads [ONLY] table; next is the token after it. No names: it is written in a way that is not read here.
+func (p *parser) target(i int) (next int, names []string) {
 	if p.keyword(i, "ONLY") {
 		i++
 	}
-	var names []string
 	for p.kind(i) == wordToken || p.kind(i) == quotedToken {
 		name, err := identifier(p.word(i))
 		if err != nil {
-			return i, false
+			return i, nil
 		}
 		names = append(names, name)
 		i++
@@ -61,7 +106,7 @@ func (p *parser) target(i int, own []string) (next int, same bool) {
 		}
 		i++
 	}
-	return i, len(names) > 0 && slices.Equal(p.qualify(names), p.qualify(own))
+	return i, names
 }
 
 // qualify adds the schema that an unqualified name is surely in: the only one of the search path.

@@ -46,11 +46,7 @@ func compile(src source, w *Work, useAll bool) (*template, error) {
 		return nil, err
 	}
 	p := &parser{source: src, work: w}
-	for _, t := range tokens {
-		if t.kind != spaceToken && t.kind != commentToken {
-			p.tokens = append(p.tokens, t)
-		}
-	}
+	p.keep(tokens)
 	if err := p.checkStatement(); err != nil {
 		return nil, err
 	}
@@ -62,6 +58,15 @@ func compile(src source, w *Work, useAll bool) (*template, error) {
 		return nil, err
 	}
 	return compiled, nil
+}
+
+// keep takes the tokens that mean something.
+func (p *parser) keep(tokens []token) {
+	for _, t := range tokens {
+		if t.kind != spaceToken && t.kind != commentToken {
+			p.tokens = append(p.tokens, t)
+		}
+	}
 }
 
 // cut replaces the placeholders.

@@ -35,6 +35,7 @@ type Work struct {
 	Arguments         []Argument
 	Version           string // of a Go work; changed whenever what Do does changes
 	Do                DoFunc // nil for a work in SQL
+	ExternalEffects   bool   // of a Go work: Do changes what a rollback does not undo, so it is never run on trial
 
 	statement *template // nil for a work in Go
 }

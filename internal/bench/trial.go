@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// trial is one run of one contender on a fresh copy of the table.
+type trial struct {
+	server *server
+	binary *binary
+	layout layout
+	rows   int
+	name   string // of the migration, unique on its server
+	measurement
+}
+
+// section is a comparison on one layout.
+type section struct {
+	name       string
+	layout     layout
+	rows       int
+	rounds     int
+	contenders []contender
+	results    series
+}
+
+// compare runs every contender once a round, in random order, so that what the machine does to one it does to all. One UPDATE before the first round
+// is not counted: it makes the segments of the write-ahead log that later runs use again.
+func (s *section) compare(ctx context.Context, server *server, binary *binary, progress func(string, ...any)) error {
+	if err := execAll(ctx, server.conn, s.layout.template(s.rows)); err != nil {
+		return err
+	}
+	warmUp := contender{name: "warm-up", run: runPlainUpdate}
+	if _, err := s.try(ctx, server, binary, warmUp, 0); err != nil {
+		return err
+	}
+	for round := range s.rounds {
+		order := rand.Perm(len(s.contenders))
+		for _, i := range order {
+			m, err := s.try(ctx, server, binary, s.contenders[i], round+1)
+			if err != nil {
+				return err
+			}
+			s.results = append(s.results, m)
+			progress("%s, %d of %d: %-42s %7.2f s (other programs: %.2f s)",
+				s.name, round+1, s.rounds, m.contender, m.wall.Seconds(), m.cpu.other.Seconds())
+		}
+	}
+	return nil
+}
+
+// try restores the table, runs a contender and proves that it has done its work.
+func (s *section) try(ctx context.Context, server *server, binary *binary, c contender, round int) (measurement, error) {
+	t := &trial{server: server, binary: binary, layout: s.layout, rows: s.rows}
+	t.contender, t.round = c.name, round
+	t.name = fmt.Sprintf("bench_%d", time.Now().UnixNano())
+	fail := func(err error) (measurement, error) {
+		return measurement{}, fmt.Errorf("%s, %s: %w", s.name, c.name, err)
+	}
+	if err := s.layout.restore(ctx, server.conn); err != nil {
+		return fail(err)
+	}
+	if err := c.run(ctx, t); err != nil {
+		return fail(err)
+	}
+	if err := s.layout.prove(ctx, server.conn, s.rows); err != nil {
+		return fail(err)
+	}
+	return t.measurement, nil
+}
+
+// timed measures what is done on a connection of its own, which is made before.
+func (t *trial) timed(ctx context.Context, do func(*pgx.Conn) error) (err error) {
+	conn, err := t.server.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
+	stop, err := t.watch(ctx)
+	if err != nil {
+		return err
+	}
+	if err := do(conn); err != nil {
+		return err
+	}
+	return stop(ctx)
+}
+
+// watch begins to measure. The function that it returns ends that; the harness is the client then.
+func (t *trial) watch(ctx context.Context) (stop func(context.Context) error, err error) {
+	walBefore, err := t.server.walPosition(ctx)
+	if err != nil {
+		return nil, err
+	}
+	before, began := readProcessorTimes(t.server.postmaster), time.Now()
+	return func(ctx context.Context) error {
+		t.wall = time.Since(began)
+		after := readProcessorTimes(t.server.postmaster)
+		t.cpu.server = after.server - before.server
+		t.cpu.client = after.harness - before.harness
+		t.cpu.stolen = after.stolen - before.stolen
+		t.cpu.other = max(0, after.busy-before.busy-t.cpu.server-t.cpu.client)
+		walAfter, err := t.server.walPosition(ctx)
+		t.walBytes = walAfter - walBefore
+		return err
+	}, nil
+}
+
+func (s *server) connect(ctx context.Context) (*pgx.Conn, error) {
+	return pgx.Connect(ctx, s.URL("postgres"))
+}
+
+// walPosition is how many bytes the server has written to its log since it was made.
+func (s *server) walPosition(ctx context.Context) (position int64, err error) {
+	err = s.conn.QueryRow(ctx, `SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint`).Scan(&position)
+	return position, err
+}

@@ -1,0 +1,114 @@
+package runner
+
+import (
+	"slices"
+	"time"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/work"
+)
+
+const (
+	// targetDuration is how long a sub-batch should take: long enough for its fixed costs to vanish, short enough for those who wait for one of its
+	// rows not to notice. GitLab and spirit aim at 500 ms and more; they hold their locks for it.
+	targetDuration = 200 * time.Millisecond
+	// growth is the most by which a size grows from one sub-batch to the next, as in spirit's chunker: a table's rows differ from place to place.
+	growth = 1.5
+	// A sub-batch above shrinkAt times the target shrinks the size at once, by what it took alone.
+	shrinkAt = 2
+	// recentSamples are looked at, and of their cost per row the pessimisticShare highest is believed. Spirit waits for ten samples before each
+	// step, which its users find slow; here each sub-batch is a step as soon as there are fewestSamples.
+	recentSamples    = 10
+	fewestSamples    = 3
+	pessimisticShare = 0.9
+	// A sub-batch of less than fullShare of the size asked for tells nothing: its fixed costs outweigh its rows. So a sparse range, which GitLab's optimizer
+	// takes for speed and grows on without end, does not grow a size either: rows are counted as they are walked, not as they are changed.
+	fullShare = 0.8
+)
+
+// sizer chooses the number of rows of the next sub-batch: the size that somebody has fixed, or one that aims at [targetDuration]. Both give way when
+// a sub-batch loses to others, and come back step by step.
+type sizer struct {
+	size    float64
+	most    float64
+	fixed   float64   // 0: chosen here
+	samples []float64 // seconds per row of recent full sub-batches, oldest first
+}
+
+func newSizer(m dbgen.Migration) *sizer {
+	s := &sizer{most: work.DefaultBatchSize, size: work.DefaultSubBatchSize}
+	if m.BatchSize != nil {
+		s.most = float64(*m.BatchSize)
+	}
+	if m.LearnedSubBatchSize != nil {
+		s.size = float64(*m.LearnedSubBatchSize)
+	}
+	s.size = min(s.size, s.most)
+	s.retune(m.SubBatchSize)
+	s.size = max(s.size, s.fixed)
+	return s
+}
+
+// rows is the size of the next sub-batch: at least one, at most a batch.
+func (s *sizer) rows() int { return max(1, int(s.size)) }
+
+// learned is the size to start from next time; nil while a size is fixed.
+func (s *sizer) learned() *int32 {
+	if s.fixed > 0 {
+		return nil
+	}
+	size := int32(s.rows())
+	return &size
+}
+
+// retune takes over what the migration says now: a fixed size, or nil.
+func (s *sizer) retune(fixed *int32) {
+	switch {
+	case fixed == nil:
+		s.fixed = 0
+	case s.fixed != float64(*fixed):
+		s.fixed = min(float64(*fixed), s.most)
+		s.size = s.fixed
+	}
+}
+
+// observe learns from a sub-batch that has been committed. It reports whether the size has shrunk, so that an endpoint looked up for the old one is
+// too far away.
+func (s *sizer) observe(rows int64, took time.Duration) (shrunk bool) {
+	if s.fixed > 0 {
+		s.size = min(s.size*growth, s.fixed)
+		return false
+	}
+	if rows < int64(s.size*fullShare) && took < targetDuration {
+		return false
+	}
+	perRow := took.Seconds() / float64(max(1, rows))
+	if took > shrinkAt*targetDuration {
+		s.samples = []float64{perRow}
+		s.size = min(s.size, max(1, targetDuration.Seconds()/perRow))
+		return true
+	}
+	s.samples = append(s.samples, perRow)
+	if len(s.samples) > recentSamples {
+		s.samples = s.samples[1:]
+	}
+	if len(s.samples) < fewestSamples {
+		return false
+	}
+	wanted := targetDuration.Seconds() / percentile(s.samples, pessimisticShare)
+	s.size = max(1, min(wanted, s.size*growth, s.most))
+	return false
+}
+
+// lose makes way after a sub-batch that lost to others or took too long.
+func (s *sizer) lose() {
+	s.size = max(1, s.size/2)
+	s.samples = nil
+}
+
+// percentile is the smallest value that at least share of the values do not exceed.
+func percentile(values []float64, share float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	index := int(share*float64(len(sorted))+0.999999) - 1
+	return sorted[min(max(index, 0), len(sorted)-1)]
+}
