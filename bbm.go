@@ -52,6 +52,9 @@ type Work struct {
 	// Cursor names the columns whose order cuts the table into ranges, as the catalog has them (no quotes). They are NOT NULL and exactly those of a
 	// unique index; a type is one of smallint, int, bigint, numeric, uuid, text, varchar, date, timestamp and timestamptz.
 	Cursor []string
+	// Scope is a predicate on the table's columns, unqualified, as in status = 'draft': only rows that it matches are walked over. It is the
+	// predicate of a partial index on the cursor's columns. A range covers all of its rows, so what Do runs has to say again which it means. Optional.
+	Scope string
 	// RepeatedKeys admits a cursor whose index is not unique. Rows of equal keys then stay in one call.
 	RepeatedKeys bool
 	// Arguments are the values that the work takes at enqueue, all of them required.
@@ -114,7 +117,7 @@ func (b Batch) Query(ctx context.Context, tx pgx.Tx, sql string) (pgx.Rows, erro
 func (w Work) registered() *work.Work {
 	registered := &work.Work{
 		Name: w.Name, Version: w.Version, Description: w.Description,
-		Table: w.Table, Cursor: w.Cursor, RepeatedKeys: w.RepeatedKeys,
+		Table: w.Table, Cursor: w.Cursor, Scope: w.Scope, RepeatedKeys: w.RepeatedKeys,
 		BatchSize: w.BatchSize, SubBatchSize: w.SubBatchSize, ExternalEffects: w.ExternalEffects,
 	}
 	for _, argument := range w.Arguments {

@@ -1,6 +1,6 @@
 -- name: FleetGet :one
 -- The feature flag and the number of slots; the row always exists.
--- Called by: runner.(*Executor).step, control.Fleet.
+-- Called by: runner.(*Executor).lookAround, control.Fleet.
 -- Index: fleet_settings_pkey.
 -- Locks: nothing.
 SELECT *

@@ -1,17 +1,27 @@
 -- name: JobClaim :one
--- Starts the waiting job that is due first: a new attempt of a failed one, or one that was interrupted. No row: none is due.
+-- Starts the waiting job that is due first: a new attempt of a failed one, or one that was interrupted. No row: none is due, or the interval or
+-- the parallelism of the migration forbids it now.
 -- Called by: runner.(*Executor).claimFrom, which holds the row of the migration.
 -- Index: batched_background_migration_jobs_waiting_idx.
 -- Locks: the row of the job, until commit.
 WITH candidate_job AS (
     SELECT j.id, j.status
     FROM bbm.batched_background_migration_jobs AS j
+    JOIN bbm.batched_background_migrations AS m ON m.id = j.batched_background_migration_id
     WHERE j.batched_background_migration_id = @migration_id
       AND j.status IN ('pending', 'failed')
       AND j.next_attempt_at <= coalesce(sqlc.narg('now')::timestamptz, now())
+      AND (m.last_claimed_at IS NULL OR m.last_claimed_at + m.job_interval <= coalesce(sqlc.narg('now')::timestamptz, now()))
+      AND m.parallelism > (
+          SELECT count(*)
+          FROM bbm.batched_background_migration_jobs AS r
+          WHERE r.batched_background_migration_id = @migration_id
+            AND r.finished_at IS NULL
+            AND r.status = 'running'
+      )
     ORDER BY j.next_attempt_at, j.id
     LIMIT 1
-    FOR UPDATE
+    FOR UPDATE OF j
 ), claimed_job AS (
     UPDATE bbm.batched_background_migration_jobs AS j
     SET
@@ -84,12 +94,13 @@ SELECT j.*
 FROM new_job AS j;
 
 -- name: JobRecover :many
--- Puts the jobs of a slot whose runner is gone back to pending; they go on from their progress_key. No row: none was running there.
--- Called by: runner.(*Executor).recoverLostJobs, which holds the lock of the slot since an earlier statement.
--- Index: batched_background_migration_jobs_running_slot_idx.
--- Locks: the rows of the jobs, until commit.
+-- Puts the jobs of a slot whose runner is gone back to pending; they go on from their progress_key. The last of stall_limit losses in a row
+-- without progress is a failed attempt, so that a work that takes its connection down comes to an end. No row: none was running there.
+-- Called by: runner.(*Executor).recoverSlot, which holds the lock of the slot since an earlier statement.
+-- Index: batched_background_migration_jobs_running_slot_idx, batched_background_migrations_pkey.
+-- Locks: the rows of the jobs, then of migrations that fail, until commit.
 WITH lost_job AS (
-    SELECT j.id
+    SELECT j.id, j.stalls + 1 >= @stall_limit::integer AS is_stalled
     FROM bbm.batched_background_migration_jobs AS j
     WHERE j.slot = @slot::integer
       AND j.status = 'running'
@@ -98,8 +109,9 @@ WITH lost_job AS (
 ), recovered_job AS (
     UPDATE bbm.batched_background_migration_jobs AS j
     SET
-        status = 'pending',
-        stalls = j.stalls + 1,
+        status = CASE WHEN l.is_stalled THEN 'failed' ELSE 'pending' END::bbm.job_status,
+        attempts = j.attempts + l.is_stalled::integer,
+        stalls = CASE WHEN l.is_stalled THEN 0 ELSE j.stalls + 1 END,
         next_attempt_at = coalesce(sqlc.narg('now')::timestamptz, now()),
         exception_class = 'RunnerLost',
         exception_message = left('the connection of ' || j.runner || ' ended while it held slot ' || j.slot, 1000),
@@ -111,10 +123,42 @@ WITH lost_job AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
         batched_background_migration_job_id, created_at, previous_status, next_status, attempt, exception_class, exception_message
     )
-    SELECT j.id, j.updated_at, 'running', j.status, j.attempts + 1, j.exception_class, j.exception_message
+    SELECT
+        j.id, j.updated_at, 'running', j.status, j.attempts + (j.status = 'pending')::integer, j.exception_class, j.exception_message
     FROM recovered_job AS j
+), locked_migration AS (
+    SELECT m.id, m.status, m.max_attempts, j.id AS job_id, j.attempts, j.exception_message, j.updated_at
+    FROM bbm.batched_background_migrations AS m
+    JOIN recovered_job AS j ON j.batched_background_migration_id = m.id
+    WHERE m.status IN ('paused', 'active', 'running')
+      AND j.status = 'failed'
+      AND j.attempts >= m.max_attempts
+    ORDER BY m.id
+    FOR UPDATE OF m
+), failed_migration AS (
+    UPDATE bbm.batched_background_migrations AS m
+    SET
+        status = 'failed',
+        failure_error_code = 'max_attempts',
+        failure_message = format(
+            'job %s failed in %s of %s attempts; the last: its runner was lost %s times in a row without progress: %s',
+            l.job_id, l.attempts, l.max_attempts, @stall_limit::integer, l.exception_message
+        ),
+        on_hold_until = NULL,
+        hold_reason = NULL,
+        updated_at = l.updated_at
+    FROM locked_migration AS l
+    WHERE m.id = l.id
+    RETURNING m.*
+), logged_migration_transition AS (
+    INSERT INTO bbm.batched_background_migration_transition_logs (
+        batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
+    )
+    SELECT m.id, m.updated_at, l.status, m.status, @changed_by::text, m.failure_message
+    FROM failed_migration AS m
+    JOIN locked_migration AS l ON l.id = m.id
 )
 
-SELECT j.*
+SELECT j.id, j.status, j.progress_key
 FROM recovered_job AS j
 ORDER BY j.id;

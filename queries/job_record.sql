@@ -1,6 +1,6 @@
 -- name: JobSucceed :one
 -- Ends a running job whose range is done, logs it and rolls its counts up. No row: the job is no longer ours (fenced off).
--- Called by: runner.(*Executor).record.
+-- Called by: runner.(*Executor).lookAround, runner.(*Executor).recordEnded.
 -- Index: batched_background_migration_jobs_pkey, batched_background_migrations_pkey.
 -- Locks: the row of the job, then that of the migration, until commit.
 WITH ended_job AS (

@@ -14,7 +14,7 @@ SELECT pg_advisory_unlock(1650617601, @slot::integer) AS unlocked;
 
 -- name: SlotListRunning :many
 -- The slots that a job is running in, above the present number of slots too.
--- Called by: runner.(*Executor).recoverLostJobs.
+-- Called by: runner.(*Executor).lookAround.
 -- Index: batched_background_migration_jobs_running_slot_idx.
 -- Locks: nothing.
 SELECT DISTINCT j.slot::integer AS slot
@@ -39,7 +39,7 @@ SELECT pg_advisory_lock_shared(1650617604, @key::integer);
 
 -- name: RunnerAnnounceWorks :many
 -- Shows to `status` which works of unfinished migrations this runner has: "name:checksum", or "name:" where no version is pinned yet.
--- Called by: runner.(*Executor).announceWorks.
+-- Called by: runner.(*Executor).lookAround.
 -- Index: batched_background_migrations_claimable_idx.
 -- Locks: advisory (1650617603, work_lock_key), shared, until the end of the session.
 WITH offered_work AS (

@@ -1,10 +1,10 @@
 -- name: MigrationListClaimable :many
 -- Migrations in which there is something to do now with a work that the caller has (works: "name:checksum"), least recently claimed first.
 -- An empty list of names stands for all.
--- Called by: runner.(*Executor).claim.
+-- Called by: runner.(*Executor).lookAround.
 -- Index: batched_background_migrations_claimable_idx; jobs by their partial indexes.
 -- Locks: nothing; what another claim can change in the meantime is checked again by MigrationLockClaimable.
-SELECT m.id, m.name, m.root_table_oid
+SELECT *
 FROM bbm.batched_background_migrations AS m
 WHERE m.status IN ('active', 'running')
   AND m.max_key IS NOT NULL

@@ -1,6 +1,6 @@
 -- name: MigrationListUnprepared :many
 -- Active migrations without bounds whose work the caller has: in the pinned version, or by name where none is pinned yet.
--- Called by: runner.(*Executor).prepare.
+-- Called by: runner.(*Executor).lookAround.
 -- Index: batched_background_migrations_claimable_idx.
 -- Locks: nothing.
 SELECT *

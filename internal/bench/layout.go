@@ -69,13 +69,13 @@ func (l layout) template(rows int) []string {
 	}
 }
 
-// restore makes the table anew, as every run finds it: stored in the template's order, its indexes built afterwards, all pages visible and
-// frozen, in the server's memory as far as they fit, and on disk.
-func (l layout) restore(ctx context.Context, conn *pgx.Conn) error {
+// restore makes the table anew from the template's first rows, as every run finds it: stored in the template's order, its indexes built afterwards,
+// all pages visible and frozen, in the server's memory as far as they fit, and on disk.
+func (l layout) restore(ctx context.Context, conn *pgx.Conn, rows int) error {
 	statements := []string{
 		`DROP TABLE IF EXISTS app.accounts CASCADE`,
 		fmt.Sprintf(`CREATE TABLE app.accounts (LIKE app.template) WITH (fillfactor = %d)`, l.fillfactor),
-		`INSERT INTO app.accounts SELECT t.* FROM app.template AS t`,
+		fmt.Sprintf(`INSERT INTO app.accounts SELECT t.* FROM app.template AS t LIMIT %d`, rows),
 		`ALTER TABLE app.accounts ADD CONSTRAINT accounts_pkey PRIMARY KEY (` + l.cursor() + `)`,
 	}
 	if l.indexed {

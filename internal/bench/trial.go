@@ -27,33 +27,52 @@ type section struct {
 	rows       int
 	rounds     int
 	contenders []contender
+	rowBytes   float64 // on disk, the pages' own part included
 	results    series
 }
 
-// compare runs every contender once a round, in random order, so that what the machine does to one it does to all. One UPDATE before the first round
-// is not counted: it makes the segments of the write-ahead log that later runs use again.
-func (s *section) compare(ctx context.Context, server *server, binary *binary, progress func(string, ...any)) error {
-	if err := execAll(ctx, server.conn, s.layout.template(s.rows)); err != nil {
+// compare runs the rounds on a server of their own.
+func (s *section) compare(ctx context.Context, server *server, binary *binary, progress progress) error {
+	if err := s.warmUp(ctx, server, binary); err != nil {
 		return err
 	}
-	warmUp := contender{name: "warm-up", run: runPlainUpdate}
-	if _, err := s.try(ctx, server, binary, warmUp, 0); err != nil {
-		return err
-	}
-	for round := range s.rounds {
-		order := rand.Perm(len(s.contenders))
-		for _, i := range order {
-			m, err := s.try(ctx, server, binary, s.contenders[i], round+1)
-			if err != nil {
-				return err
-			}
-			s.results = append(s.results, m)
-			progress("%s, %d of %d: %-42s %7.2f s (other programs: %.2f s)",
-				s.name, round+1, s.rounds, m.contender, m.wall.Seconds(), m.cpu.other.Seconds())
+	for n := range s.rounds {
+		if err := s.round(ctx, server, binary, n+1, progress); err != nil {
+			return err
 		}
 	}
 	return nil
 }
+
+// warmUp makes the template and runs one UPDATE that is not counted: it makes the segments of the write-ahead log that later runs use again.
+func (s *section) warmUp(ctx context.Context, server *server, binary *binary) error {
+	if err := execAll(ctx, server.conn, s.layout.template(s.rows)); err != nil {
+		return err
+	}
+	err := server.conn.QueryRow(ctx, `SELECT pg_relation_size('app.template')::double precision / $1`, float64(s.rows)).Scan(&s.rowBytes)
+	if err != nil {
+		return err
+	}
+	_, err = s.try(ctx, server, binary, contender{name: "warm-up", run: runPlainUpdate}, 0)
+	return err
+}
+
+// round runs every contender once, in random order, so that what the machine does to one it does to all.
+func (s *section) round(ctx context.Context, server *server, binary *binary, number int, progress progress) error {
+	for _, i := range rand.Perm(len(s.contenders)) {
+		m, err := s.try(ctx, server, binary, s.contenders[i], number)
+		if err != nil {
+			return err
+		}
+		s.results = append(s.results, m)
+		progress("%s, round %d of %d: %-40s %7.2f s (other programs: %.2f s)",
+			s.name, number, s.rounds, m.contender, m.wall.Seconds(), m.cpu.other.Seconds())
+	}
+	return nil
+}
+
+// progress tells somebody who waits.
+type progress func(format string, values ...any)
 
 // try restores the table, runs a contender and proves that it has done its work.
 func (s *section) try(ctx context.Context, server *server, binary *binary, c contender, round int) (measurement, error) {
@@ -63,7 +82,7 @@ func (s *section) try(ctx context.Context, server *server, binary *binary, c con
 	fail := func(err error) (measurement, error) {
 		return measurement{}, fmt.Errorf("%s, %s: %w", s.name, c.name, err)
 	}
-	if err := s.layout.restore(ctx, server.conn); err != nil {
+	if err := s.layout.restore(ctx, server.conn, s.rows); err != nil {
 		return fail(err)
 	}
 	if err := c.run(ctx, t); err != nil {

@@ -59,6 +59,9 @@ func (c *Control) Enqueue(ctx context.Context, o EnqueueOptions) (EnqueueResult,
 	if err != nil {
 		return EnqueueResult{}, err
 	}
+	if e.target.Rows, err = work.EstimateRows(ctx, c.Conn, e.work, e.target); err != nil {
+		return EnqueueResult{}, err
+	}
 	var result EnqueueResult
 	if o.DryRun {
 		result, err = c.rehearse(ctx, e)

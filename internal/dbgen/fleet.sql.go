@@ -16,7 +16,7 @@ WHERE f.id
 `
 
 // The feature flag and the number of slots; the row always exists.
-// Called by: runner.(*Executor).step, control.Fleet.
+// Called by: runner.(*Executor).lookAround, control.Fleet.
 // Index: fleet_settings_pkey.
 // Locks: nothing.
 func (q *Queries) FleetGet(ctx context.Context, db DBTX) (FleetSettings, error) {

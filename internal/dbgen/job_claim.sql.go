@@ -14,12 +14,21 @@ const JobClaim = `-- name: JobClaim :one
 WITH candidate_job AS (
     SELECT j.id, j.status
     FROM bbm.batched_background_migration_jobs AS j
+    JOIN bbm.batched_background_migrations AS m ON m.id = j.batched_background_migration_id
     WHERE j.batched_background_migration_id = $1
       AND j.status IN ('pending', 'failed')
       AND j.next_attempt_at <= coalesce($2::timestamptz, now())
+      AND (m.last_claimed_at IS NULL OR m.last_claimed_at + m.job_interval <= coalesce($2::timestamptz, now()))
+      AND m.parallelism > (
+          SELECT count(*)
+          FROM bbm.batched_background_migration_jobs AS r
+          WHERE r.batched_background_migration_id = $1
+            AND r.finished_at IS NULL
+            AND r.status = 'running'
+      )
     ORDER BY j.next_attempt_at, j.id
     LIMIT 1
-    FOR UPDATE
+    FOR UPDATE OF j
 ), claimed_job AS (
     UPDATE bbm.batched_background_migration_jobs AS j
     SET
@@ -81,7 +90,8 @@ type JobClaimRow struct {
 	FinishedAt                   *time.Time
 }
 
-// Starts the waiting job that is due first: a new attempt of a failed one, or one that was interrupted. No row: none is due.
+// Starts the waiting job that is due first: a new attempt of a failed one, or one that was interrupted. No row: none is due, or the interval or
+// the parallelism of the migration forbids it now.
 // Called by: runner.(*Executor).claimFrom, which holds the row of the migration.
 // Index: batched_background_migration_jobs_waiting_idx.
 // Locks: the row of the job, until commit.
@@ -229,21 +239,22 @@ func (q *Queries) JobCut(ctx context.Context, db DBTX, arg JobCutParams) (JobCut
 
 const JobRecover = `-- name: JobRecover :many
 WITH lost_job AS (
-    SELECT j.id
+    SELECT j.id, j.stalls + 1 >= $1::integer AS is_stalled
     FROM bbm.batched_background_migration_jobs AS j
-    WHERE j.slot = $1::integer
+    WHERE j.slot = $2::integer
       AND j.status = 'running'
     ORDER BY j.id
     FOR UPDATE
 ), recovered_job AS (
     UPDATE bbm.batched_background_migration_jobs AS j
     SET
-        status = 'pending',
-        stalls = j.stalls + 1,
-        next_attempt_at = coalesce($2::timestamptz, now()),
+        status = CASE WHEN l.is_stalled THEN 'failed' ELSE 'pending' END::bbm.job_status,
+        attempts = j.attempts + l.is_stalled::integer,
+        stalls = CASE WHEN l.is_stalled THEN 0 ELSE j.stalls + 1 END,
+        next_attempt_at = coalesce($3::timestamptz, now()),
         exception_class = 'RunnerLost',
         exception_message = left('the connection of ' || j.runner || ' ended while it held slot ' || j.slot, 1000),
-        updated_at = coalesce($2::timestamptz, now())
+        updated_at = coalesce($3::timestamptz, now())
     FROM lost_job AS l
     WHERE j.id = l.id
     RETURNING j.id, j.batched_background_migration_id, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
@@ -251,49 +262,72 @@ WITH lost_job AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
         batched_background_migration_job_id, created_at, previous_status, next_status, attempt, exception_class, exception_message
     )
-    SELECT j.id, j.updated_at, 'running', j.status, j.attempts + 1, j.exception_class, j.exception_message
+    SELECT
+        j.id, j.updated_at, 'running', j.status, j.attempts + (j.status = 'pending')::integer, j.exception_class, j.exception_message
     FROM recovered_job AS j
+), locked_migration AS (
+    SELECT m.id, m.status, m.max_attempts, j.id AS job_id, j.attempts, j.exception_message, j.updated_at
+    FROM bbm.batched_background_migrations AS m
+    JOIN recovered_job AS j ON j.batched_background_migration_id = m.id
+    WHERE m.status IN ('paused', 'active', 'running')
+      AND j.status = 'failed'
+      AND j.attempts >= m.max_attempts
+    ORDER BY m.id
+    FOR UPDATE OF m
+), failed_migration AS (
+    UPDATE bbm.batched_background_migrations AS m
+    SET
+        status = 'failed',
+        failure_error_code = 'max_attempts',
+        failure_message = format(
+            'job %s failed in %s of %s attempts; the last: its runner was lost %s times in a row without progress: %s',
+            l.job_id, l.attempts, l.max_attempts, $1::integer, l.exception_message
+        ),
+        on_hold_until = NULL,
+        hold_reason = NULL,
+        updated_at = l.updated_at
+    FROM locked_migration AS l
+    WHERE m.id = l.id
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
+), logged_migration_transition AS (
+    INSERT INTO bbm.batched_background_migration_transition_logs (
+        batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
+    )
+    SELECT m.id, m.updated_at, l.status, m.status, $4::text, m.failure_message
+    FROM failed_migration AS m
+    JOIN locked_migration AS l ON l.id = m.id
 )
 
-SELECT j.id, j.batched_background_migration_id, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+SELECT j.id, j.status, j.progress_key
 FROM recovered_job AS j
 ORDER BY j.id
 `
 
 type JobRecoverParams struct {
-	Slot int32
-	Now  *time.Time
+	StallLimit int32
+	Slot       int32
+	Now        *time.Time
+	ChangedBy  string
 }
 
 type JobRecoverRow struct {
-	ID                           int64
-	BatchedBackgroundMigrationID int64
-	AfterKey                     []string
-	UntilKey                     []string
-	ProgressKey                  []string
-	Status                       JobStatus
-	Attempts                     int32
-	Claims                       int64
-	Stalls                       int32
-	Slot                         *int32
-	Runner                       *string
-	ProcessedRows                int64
-	AffectedRows                 int64
-	NextAttemptAt                *time.Time
-	ExceptionClass               *string
-	ExceptionMessage             *string
-	CreatedAt                    time.Time
-	UpdatedAt                    time.Time
-	StartedAt                    *time.Time
-	FinishedAt                   *time.Time
+	ID          int64
+	Status      JobStatus
+	ProgressKey []string
 }
 
-// Puts the jobs of a slot whose runner is gone back to pending; they go on from their progress_key. No row: none was running there.
-// Called by: runner.(*Executor).recoverLostJobs, which holds the lock of the slot since an earlier statement.
-// Index: batched_background_migration_jobs_running_slot_idx.
-// Locks: the rows of the jobs, until commit.
+// Puts the jobs of a slot whose runner is gone back to pending; they go on from their progress_key. The last of stall_limit losses in a row
+// without progress is a failed attempt, so that a work that takes its connection down comes to an end. No row: none was running there.
+// Called by: runner.(*Executor).recoverSlot, which holds the lock of the slot since an earlier statement.
+// Index: batched_background_migration_jobs_running_slot_idx, batched_background_migrations_pkey.
+// Locks: the rows of the jobs, then of migrations that fail, until commit.
 func (q *Queries) JobRecover(ctx context.Context, db DBTX, arg JobRecoverParams) ([]JobRecoverRow, error) {
-	rows, err := db.Query(ctx, JobRecover, arg.Slot, arg.Now)
+	rows, err := db.Query(ctx, JobRecover,
+		arg.StallLimit,
+		arg.Slot,
+		arg.Now,
+		arg.ChangedBy,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -301,28 +335,7 @@ func (q *Queries) JobRecover(ctx context.Context, db DBTX, arg JobRecoverParams)
 	items := []JobRecoverRow{}
 	for rows.Next() {
 		var i JobRecoverRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.BatchedBackgroundMigrationID,
-			&i.AfterKey,
-			&i.UntilKey,
-			&i.ProgressKey,
-			&i.Status,
-			&i.Attempts,
-			&i.Claims,
-			&i.Stalls,
-			&i.Slot,
-			&i.Runner,
-			&i.ProcessedRows,
-			&i.AffectedRows,
-			&i.NextAttemptAt,
-			&i.ExceptionClass,
-			&i.ExceptionMessage,
-			&i.CreatedAt,
-			&i.UpdatedAt,
-			&i.StartedAt,
-			&i.FinishedAt,
-		); err != nil {
+		if err := rows.Scan(&i.ID, &i.Status, &i.ProgressKey); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

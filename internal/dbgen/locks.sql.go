@@ -82,7 +82,7 @@ type RunnerAnnounceWorksRow struct {
 }
 
 // Shows to `status` which works of unfinished migrations this runner has: "name:checksum", or "name:" where no version is pinned yet.
-// Called by: runner.(*Executor).announceWorks.
+// Called by: runner.(*Executor).lookAround.
 // Index: batched_background_migrations_claimable_idx.
 // Locks: advisory (1650617603, work_lock_key), shared, until the end of the session.
 func (q *Queries) RunnerAnnounceWorks(ctx context.Context, db DBTX, arg RunnerAnnounceWorksParams) ([]RunnerAnnounceWorksRow, error) {
@@ -155,7 +155,7 @@ ORDER BY slot
 `
 
 // The slots that a job is running in, above the present number of slots too.
-// Called by: runner.(*Executor).recoverLostJobs.
+// Called by: runner.(*Executor).lookAround.
 // Index: batched_background_migration_jobs_running_slot_idx.
 // Locks: nothing.
 func (q *Queries) SlotListRunning(ctx context.Context, db DBTX) ([]int32, error) {

@@ -131,7 +131,7 @@ func (q *Queries) MigrationHold(ctx context.Context, db DBTX, arg MigrationHoldP
 }
 
 const MigrationListClaimable = `-- name: MigrationListClaimable :many
-SELECT m.id, m.name, m.root_table_oid
+SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at
 FROM bbm.batched_background_migrations AS m
 WHERE m.status IN ('active', 'running')
   AND m.max_key IS NOT NULL
@@ -179,27 +179,57 @@ type MigrationListClaimableParams struct {
 	Now       *time.Time
 }
 
-type MigrationListClaimableRow struct {
-	ID           int64
-	Name         string
-	RootTableOid uint32
-}
-
 // Migrations in which there is something to do now with a work that the caller has (works: "name:checksum"), least recently claimed first.
 // An empty list of names stands for all.
-// Called by: runner.(*Executor).claim.
+// Called by: runner.(*Executor).lookAround.
 // Index: batched_background_migrations_claimable_idx; jobs by their partial indexes.
 // Locks: nothing; what another claim can change in the meantime is checked again by MigrationLockClaimable.
-func (q *Queries) MigrationListClaimable(ctx context.Context, db DBTX, arg MigrationListClaimableParams) ([]MigrationListClaimableRow, error) {
+func (q *Queries) MigrationListClaimable(ctx context.Context, db DBTX, arg MigrationListClaimableParams) ([]Migration, error) {
 	rows, err := db.Query(ctx, MigrationListClaimable, arg.Works, arg.OnlyNames, arg.Now)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []MigrationListClaimableRow{}
+	items := []Migration{}
 	for rows.Next() {
-		var i MigrationListClaimableRow
-		if err := rows.Scan(&i.ID, &i.Name, &i.RootTableOid); err != nil {
+		var i Migration
+		if err := rows.Scan(
+			&i.ID,
+			&i.Name,
+			&i.WorkName,
+			&i.WorkChecksum,
+			&i.Arguments,
+			&i.TableName,
+			&i.TableOid,
+			&i.RootTableOid,
+			&i.CursorColumns,
+			&i.AwaitedTransactions,
+			&i.MaxKey,
+			&i.FrontierKey,
+			&i.BatchSize,
+			&i.SubBatchSize,
+			&i.LearnedSubBatchSize,
+			&i.AsynchronousCommit,
+			&i.JobInterval,
+			&i.Pause,
+			&i.MaxAttempts,
+			&i.Parallelism,
+			&i.Status,
+			&i.FailureErrorCode,
+			&i.FailureMessage,
+			&i.OnHoldUntil,
+			&i.HoldReason,
+			&i.TotalTupleCount,
+			&i.SucceededJobs,
+			&i.ProcessedRows,
+			&i.AffectedRows,
+			&i.LastClaimedAt,
+			&i.EnqueuedBy,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.StartedAt,
+			&i.FinishedAt,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -34,7 +34,10 @@ var clusterSettings = map[string]string{
 }
 
 // Cluster is a kept local server with seeded databases. It is loaded once for a schema and a seed.
-type Cluster struct{ server *localpg.Server }
+type Cluster struct {
+	server *localpg.Server
+	dir    string
+}
 
 // OpenCluster starts the server on its kept data.
 func OpenCluster(ctx context.Context) (*Cluster, error) {
@@ -50,11 +53,14 @@ func OpenCluster(ctx context.Context) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the cluster in %s: %w", path, err)
 	}
-	return &Cluster{server}, nil
+	return &Cluster{server, path}, nil
 }
 
 // Close stops the server; its data stay.
 func (c *Cluster) Close() error { return c.server.Stop() }
+
+// Dir returns the folder of its data.
+func (c *Cluster) Dir() string { return c.dir }
 
 // Version returns the server's major version.
 func (c *Cluster) Version() int { return c.server.Version() }

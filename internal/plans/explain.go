@@ -76,7 +76,7 @@ func Explain(ctx context.Context, conn *pgx.Conn, q Query) (string, error) {
 
 // ExplainTree returns the same plan as a tree.
 func ExplainTree(ctx context.Context, conn *pgx.Conn, q Query) (*Node, error) {
-	rows, err := explain(ctx, conn, q, "COSTS OFF, VERBOSE, FORMAT JSON")
+	rows, err := explain(ctx, conn, q, "COSTS OFF, FORMAT JSON")
 	if err != nil {
 		return nil, err
 	}

@@ -4,33 +4,41 @@ import "iter"
 
 // Node is a node of a plan, by EXPLAIN's own names.
 type Node struct {
-	NodeType    string   `json:"Node Type"`
-	Relation    string   `json:"Relation Name"`
-	Alias       string   `json:"Alias"`
-	Index       string   `json:"Index Name"`
-	IndexCond   string   `json:"Index Cond"`
-	RecheckCond string   `json:"Recheck Cond"`
-	Filter      string   `json:"Filter"`
-	SortKey     []string `json:"Sort Key"`
-	Role        string   `json:"Parent Relationship"`
-	Subplan     string   `json:"Subplan Name"`
-	Plans       []*Node  `json:"Plans"`
+	NodeType  string  `json:"Node Type"`
+	Role      string  `json:"Parent Relationship"`
+	Subplan   string  `json:"Subplan Name"` // "CTE claimed_job" for a CTE
+	Relation  string  `json:"Relation Name"`
+	Index     string  `json:"Index Name"`
+	IndexCond string  `json:"Index Cond"`
+	CTE       string  `json:"CTE Name"`
+	Strategy  string  `json:"Strategy"`
+	Plans     []*Node `json:"Plans"`
 }
 
-// All walks the node and everything below it, with the nodes above each, the root first.
-func (n *Node) All() iter.Seq2[*Node, []*Node] {
-	return func(yield func(*Node, []*Node) bool) { n.walk(nil, yield) }
+// All walks the node and everything below it: inputs, CTEs and subplans.
+func (n *Node) All() iter.Seq[*Node] {
+	return func(yield func(*Node) bool) { n.walk(yield) }
 }
 
-func (n *Node) walk(above []*Node, yield func(*Node, []*Node) bool) bool {
-	if !yield(n, above) {
+func (n *Node) walk(yield func(*Node) bool) bool {
+	if !yield(n) {
 		return false
 	}
-	above = append(above[:len(above):len(above)], n)
 	for _, child := range n.Plans {
-		if !child.walk(above, yield) {
+		if !child.walk(yield) {
 			return false
 		}
 	}
 	return true
+}
+
+// inputs are the nodes whose rows go into this one's: neither CTEs nor subplans.
+func (n *Node) inputs() iter.Seq[*Node] {
+	return func(yield func(*Node) bool) {
+		for _, child := range n.Plans {
+			if child.Role != "InitPlan" && child.Role != "SubPlan" && !yield(child) {
+				return
+			}
+		}
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,16 +18,35 @@ import (
 type Query struct {
 	Name    string
 	Text    string // the exported constant
-	Purpose string // the first line of its comment in queries/
-	Rows    string // how many rows are expected, from the kind of the query
+	Purpose string // what its comment in queries/ says first, up to its callers
+	Callers string // the line of its comment that names them
+	Rows    string // how many rows are expected
 }
 
-// rowsExpected says what the kinds of sqlc promise.
-var rowsExpected = map[string]string{
-	":one":      "one, or none",
-	":many":     "any number",
-	":exec":     "none",
-	":execrows": "none; the number of rows changed is read",
+// IsCycle tells whether a runner sends the query: while it polls, claims, executes and records.
+func (q Query) IsCycle() bool { return strings.Contains(q.Callers, "runner.") }
+
+// lastLimit matches the LIMIT of the query itself, not one inside it.
+var lastLimit = regexp.MustCompile(`\nLIMIT (\S+)\s*$`)
+
+// rows says how many rows are expected, by what sqlc's kind of query promises and by the LIMIT.
+func rows(text string) string {
+	switch strings.Fields(text)[3] {
+	case ":one":
+		return "one, or none"
+	case ":exec":
+		return "none"
+	case ":execrows":
+		return "none; how many were changed is read"
+	}
+	limit := lastLimit.FindStringSubmatch(text)
+	switch {
+	case limit == nil:
+		return "any number"
+	case strings.HasPrefix(limit[1], "$"):
+		return "a page"
+	}
+	return "at most " + limit[1]
 }
 
 // ReadQueries reads the exported constants of the generated code and what queries/ says about each. root is the repository's.
@@ -35,21 +55,20 @@ func ReadQueries(root string) ([]Query, error) {
 	if err != nil {
 		return nil, err
 	}
-	purposes, err := readPurposes(filepath.Join(root, "queries"))
+	comments, err := readComments(filepath.Join(root, "queries"))
 	if err != nil {
 		return nil, err
 	}
 	var queries []Query
 	for name, text := range texts {
-		purpose, found := purposes[name]
+		comment, found := comments[name]
 		if !found {
 			return nil, fmt.Errorf("query %s is in the generated code but not in queries/: run make sqlc", name)
 		}
-		delete(purposes, name)
-		kind := strings.Fields(strings.SplitN(text, "\n", 2)[0])[3]
-		queries = append(queries, Query{Name: name, Text: text, Purpose: purpose, Rows: rowsExpected[kind]})
+		delete(comments, name)
+		queries = append(queries, Query{Name: name, Text: text, Purpose: comment.purpose, Callers: comment.callers, Rows: rows(text)})
 	}
-	for name := range purposes {
+	for name := range comments {
 		return nil, fmt.Errorf("query %s is in queries/ but not in the generated code: run make sqlc", name)
 	}
 	slices.SortFunc(queries, func(a, b Query) int { return strings.Compare(a.Name, b.Name) })
@@ -90,24 +109,36 @@ func readConstants(dir string) (map[string]string, error) {
 	return texts, nil
 }
 
-func readPurposes(dir string) (map[string]string, error) {
+type comment struct{ purpose, callers string }
+
+func readComments(dir string) (map[string]comment, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.sql"))
 	if err != nil {
 		return nil, err
 	}
-	purposes := make(map[string]string)
+	comments := make(map[string]comment)
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return nil, fmt.Errorf("read queries: %w", err)
 		}
 		for _, part := range strings.Split(string(text), "-- name: ")[1:] {
-			lines := strings.SplitN(part, "\n", 3)
-			if len(lines) < 3 || !strings.HasPrefix(lines[1], "-- ") {
+			lines := strings.Split(part, "\n")
+			if len(lines) < 2 || !strings.HasPrefix(lines[1], "-- ") {
 				return nil, fmt.Errorf("query %q in %s does not say what it does", lines[0], file)
 			}
-			purposes[strings.Fields(lines[0])[0]] = strings.TrimPrefix(lines[1], "-- ")
+			var purpose []string
+			var found comment
+			for _, line := range lines[1:] {
+				var isCallers bool
+				if found.callers, isCallers = strings.CutPrefix(line, "-- Called by: "); isCallers {
+					break
+				}
+				purpose = append(purpose, line)
+			}
+			found.purpose = strings.Join(purpose, "\n")
+			comments[strings.Fields(lines[0])[0]] = found
 		}
 	}
-	return purposes, nil
+	return comments, nil
 }

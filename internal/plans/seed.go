@@ -1,6 +1,7 @@
 package plans
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -39,7 +40,7 @@ func Seed(ctx context.Context, conn *pgx.Conn, scale Scale) error {
 	if _, err := conn.Exec(ctx, finishMigrations); err != nil {
 		return fmt.Errorf("count jobs: %w", err)
 	}
-	return analyze(ctx, conn)
+	return analyze(ctx, conn, cmp.Or(scale.Target, 100))
 }
 
 // makeMonths replaces the months that the schema made for the present by those of the seeded history and three ahead.
@@ -184,11 +185,16 @@ CROSS JOIN (
     ('active'::bbm.migration_status, 'running')
 ) AS t (previous_status, next_status)`
 
-func analyze(ctx context.Context, conn *pgx.Conn) error {
+// analyze looks at the system's tables too, as far as we may: queries read them as well.
+func analyze(ctx context.Context, conn *pgx.Conn, target int) error {
+	if _, err := conn.Exec(ctx, fmt.Sprintf("SET default_statistics_target = %d", target)); err != nil {
+		return fmt.Errorf("set statistics target: %w", err)
+	}
 	rows, err := conn.Query(ctx, `
 SELECT c.oid::regclass::text
 FROM pg_catalog.pg_class AS c
-WHERE c.relnamespace = 'bbm'::regnamespace
+WHERE c.relnamespace IN ('bbm'::regnamespace, 'pg_catalog'::regnamespace)
+  AND NOT c.relisshared
   AND c.relkind = 'r'
   AND pg_relation_size(c.oid) > 0
 ORDER BY c.relname`)

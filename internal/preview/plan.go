@@ -3,7 +3,9 @@ package preview
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -20,6 +22,8 @@ type node struct {
 	IndexName    string  `json:"Index Name"`
 	IndexCond    string  `json:"Index Cond"`
 	Rows         float64 `json:"Plan Rows"`
+	Filter       string
+	JoinFilter   string `json:"Join Filter"`
 
 	ActualRows  float64 `json:"Actual Rows"`
 	ActualLoops float64 `json:"Actual Loops"`
@@ -73,12 +77,22 @@ func (n node) walkFrom(perRow bool, visit func(n node, perRow bool)) {
 		case child.Relationship == "InitPlan":
 			isRepeated = false
 		}
-		// What is kept in memory is read once.
-		if n.NodeType == "Materialize" || n.NodeType == "Hash" || strings.HasPrefix(child.SubplanName, "hashed") {
-			isRepeated = false
+		if n.keepsInMemory(child) {
+			isRepeated = false // it is read once
 		}
 		child.walkFrom(isRepeated, visit)
 	}
+}
+
+// keepsInMemory tells whether a child is read once and then looked up, however often it is asked for.
+func (n node) keepsInMemory(child node) bool {
+	if n.NodeType == "Materialize" || n.NodeType == "Hash" {
+		return true
+	}
+	hashed := "hashed " + child.SubplanName
+	return child.SubplanName != "" && slices.ContainsFunc(append(n.Output, n.Filter, n.JoinFilter), func(expression string) bool {
+		return strings.Contains(expression, hashed)
+	})
 }
 
 // affected is the row count of the command's tag, which EXPLAIN does not return.
@@ -113,8 +127,11 @@ func explainJSON(ctx context.Context, tx pgx.Tx, prefix, sql string, values []an
 		return nil, e, err
 	}
 	var all []explained
-	if err := json.Unmarshal(text, &all); err != nil || len(all) == 0 {
+	if err := json.Unmarshal(text, &all); err != nil {
 		return nil, e, fmt.Errorf("read the plan: %w", err)
+	}
+	if len(all) == 0 {
+		return nil, e, errors.New("the server sent no plan: a rule has replaced the statement by nothing")
 	}
 	return text, all[0], nil
 }

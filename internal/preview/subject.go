@@ -61,14 +61,14 @@ func OfMigration(ctx context.Context, conn *pgx.Conn, works *work.Registry, name
 	return s, nil
 }
 
-// batchSize is how many rows a job would have.
-func (s Subject) batchSize() int {
+// JobSize is how many rows a job would have.
+func (s Subject) JobSize() int {
 	return cmp.Or(s.BatchSize, s.Work.BatchSize, work.DefaultBatchSize)
 }
 
 // subBatchSize is how many rows a transaction would have, at first where the runner chooses.
 func (s Subject) subBatchSize() int {
-	return min(cmp.Or(s.SubBatchSize, s.Work.SubBatchSize, work.DefaultSubBatchSize), s.batchSize())
+	return min(cmp.Or(s.SubBatchSize, s.Work.SubBatchSize, work.DefaultSubBatchSize), s.JobSize())
 }
 
 // isAdaptive tells whether the runner chooses the size of sub-batches.

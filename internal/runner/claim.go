@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,11 +16,11 @@ import (
 // setAsideHold is how long a migration is held when it cannot be prepared or claimed: long enough not to hammer a table that is in trouble.
 const setAsideHold = 30 * time.Second
 
+// beginReadCommitted is said explicitly: a role's default may be another.
+const beginReadCommitted = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+
 // errTableBusy is returned when another claim on the table does not end within the lock timeout.
 var errTableBusy = errors.New("another claim on the table is in progress")
-
-// readCommitted is said explicitly: a role's default may be another.
-var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
 
 // claimedJob is a job that is ours, with what it takes to execute it.
 type claimedJob struct {
@@ -29,19 +29,15 @@ type claimedJob struct {
 	work       *work.Work
 	statements *work.Statements
 	arguments  work.Arguments
-	learned    *int32 // the sub-batch size that its execution has arrived at; nil: a size is fixed
+	first      *endpoint // where its first sub-batch ends; nil: nothing is left of it
+	learned    *int32    // the sub-batch size that its execution has arrived at; nil: a size is fixed
+	log        *slog.Logger
 }
 
-// claim starts a job of the migration that was claimed from least recently. ended: no job, but a migration has been finished, failed or held.
-func (e *Executor) claim(ctx context.Context) (job *claimedJob, ended bool, err error) {
-	candidates, err := e.queries.MigrationListClaimable(ctx, e.conn, dbgen.MigrationListClaimableParams{
-		Works: e.works, OnlyNames: e.config.Only,
-	})
-	if err != nil {
-		return nil, false, fmt.Errorf("list claimable migrations: %w", err)
-	}
-	for _, candidate := range candidates {
-		job, one, err := e.claimFrom(ctx, candidate)
+// claim starts a job of the first migration that has one. ended: no job, but a migration has been finished, failed or held.
+func (e *Executor) claim(ctx context.Context, claimable []dbgen.Migration) (job *claimedJob, ended bool, err error) {
+	for _, m := range claimable {
+		job, one, err := e.claimFrom(ctx, m)
 		if err != nil {
 			return nil, false, err
 		}
@@ -53,49 +49,19 @@ func (e *Executor) claim(ctx context.Context) (job *claimedJob, ended bool, err 
 	return nil, ended, nil
 }
 
-// claimFrom claims under the lock of the migration's table, so that two runners that claim in the same instant cannot both find it free.
-func (e *Executor) claimFrom(ctx context.Context, candidate dbgen.MigrationListClaimableRow) (claimed *claimedJob, ended bool, err error) {
-	m := dbgen.Migration{ID: candidate.ID, Name: candidate.Name}
-	err = pgx.BeginTxFunc(ctx, e.conn, readCommitted, func(tx pgx.Tx) error {
-		if err := e.queries.TableLock(ctx, tx, int64(candidate.RootTableOid)); err != nil {
-			return fmt.Errorf("%w: %w", errTableBusy, err)
-		}
-		locked, err := e.queries.MigrationLockClaimable(ctx, tx, dbgen.MigrationLockClaimableParams{MigrationID: candidate.ID})
-		if errors.Is(err, pgx.ErrNoRows) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("lock migration: %w", err)
-		}
-		m = locked.Migration
-		claimed, err = e.equip(ctx, tx, m)
-		if err != nil {
-			return err
-		}
-		var job *dbgen.Job
-		if locked.IsDue && locked.RunningJobs < int64(m.Parallelism) {
-			if job, err = e.startJob(ctx, tx, claimed); err != nil {
-				return err
-			}
-		}
-		if job == nil {
-			claimed = nil
-			ended, err = e.finish(ctx, tx, m)
-			return err
-		}
-		claimed.Job = *job
-		if m.Status == dbgen.BBMMigrationStatusActive {
-			if _, err := e.queries.MigrationStart(ctx, tx, dbgen.MigrationStartParams{MigrationID: m.ID, ChangedBy: e.identity}); err != nil {
-				return fmt.Errorf("start migration: %w", err)
-			}
-		}
-		return nil
-	})
+// claimFrom claims in one transaction and two round trips: the first locks the table and the migration, starts a waiting job that is due and finds
+// the end of a new one at the frontier as we have seen it; the second cuts the new job, or finishes the migration, and commits.
+func (e *Executor) claimFrom(ctx context.Context, m dbgen.Migration) (claimed *claimedJob, ended bool, err error) {
+	c, err := e.equip(ctx, m)
 	if err == nil {
-		return claimed, ended, nil
+		claimed, ended, err = e.claimEquipped(ctx, c)
 	}
-	e.sessionOf = sessionSettings{} // the rollback has undone what setSession did
+	if rollbackErr := e.rollback(); rollbackErr != nil {
+		return nil, false, errJoin(rollbackErr, err)
+	}
 	switch {
+	case err == nil:
+		return claimed, ended, nil
 	case errors.Is(err, errTableBusy) && classify(err, failure{}) == kindContention:
 		return nil, false, nil
 	case errors.Is(err, ErrJobEndpointNotFound) && e.cutSmaller(m, err):
@@ -105,7 +71,7 @@ func (e *Executor) claimFrom(ctx context.Context, candidate dbgen.MigrationListC
 }
 
 // equip finds what it takes to execute a migration's jobs. The table is looked up once per connection.
-func (e *Executor) equip(ctx context.Context, tx pgx.Tx, m dbgen.Migration) (*claimedJob, error) {
+func (e *Executor) equip(ctx context.Context, m dbgen.Migration) (*claimedJob, error) {
 	w, _ := e.runner.works.Get(m.WorkName)
 	arguments, err := work.ReadArguments(m.Arguments)
 	if err != nil {
@@ -120,41 +86,145 @@ func (e *Executor) equip(ctx context.Context, tx pgx.Tx, m dbgen.Migration) (*cl
 		statements = work.NewStatements(w, target)
 		e.targets[m.ID] = statements
 	}
-	if err := e.setSession(ctx, tx, w); err != nil {
+	if err := e.setSession(ctx, w); err != nil {
 		return nil, err
 	}
 	return &claimedJob{migration: m, work: w, statements: statements, arguments: arguments}, nil
 }
 
-// startJob starts a waiting job that is due, else cuts a new one at the frontier; nil when there is neither.
-func (e *Executor) startJob(ctx context.Context, tx pgx.Tx, c *claimedJob) (*dbgen.Job, error) {
-	m := c.migration
-	waiting, err := e.queries.JobClaim(ctx, tx, dbgen.JobClaimParams{MigrationID: m.ID, Slot: e.slot, Runner: e.identity})
+// claimEquipped leaves a transaction open where there is nothing to commit.
+func (e *Executor) claimEquipped(ctx context.Context, c *claimedJob) (claimed *claimedJob, ended bool, err error) {
+	seen := c.migration
+	locked, waiting, end, err := e.lockForClaim(ctx, c)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	c.migration = locked.Migration
+	if waiting != nil {
+		c.Job = *waiting
+		return c, false, e.commitClaim(ctx, c, nil)
+	}
+	if end != nil && locked.IsDue && locked.RunningJobs < int64(c.migration.Parallelism) {
+		if !sameKey(seen.FrontierKey, c.migration.FrontierKey) {
+			return nil, true, nil // another has cut in the meantime: look again
+		}
+		return c, false, e.commitClaim(ctx, c, end)
+	}
+	ended, err = e.finish(ctx, c.migration)
+	return nil, ended, err
+}
+
+// lockForClaim is the first round trip. It returns no rows when the migration may not be claimed from (any more).
+func (e *Executor) lockForClaim(
+	ctx context.Context, c *claimedJob,
+) (locked dbgen.MigrationLockClaimableRow, waiting *dbgen.Job, end *endpoint, err error) {
+	var (
+		m     = c.migration
+		p     pipeline
+		lock  = dbgen.MigrationLockClaimableParams{MigrationID: m.ID}
+		claim = dbgen.JobClaimParams{MigrationID: m.ID, Slot: e.slot, Runner: e.identity}
+		rest  = work.Range{After: m.FrontierKey, Until: m.MaxKey}
+		isCut = sameKey(m.FrontierKey, m.MaxKey)
+	)
+	p.batch.Queue(beginReadCommitted)
+	_ = e.queries.TableLock(ctx, p.queue(), int64(m.RootTableOid))
+	_, _ = e.queries.MigrationLockClaimable(ctx, p.queue(), lock)
+	_, _ = e.queries.JobClaim(ctx, p.queue(), claim)
+	if !isCut {
+		p.queueBoundary(c.statements, rest, max(1, int(*m.BatchSize>>e.halvings[m.ID])))
+	}
+	p.send(ctx, e.conn)
+	defer func() {
+		if closeErr := p.close(); err == nil {
+			err = closeErr
+		}
+	}()
+
+	if _, err := p.results.Exec(); err != nil {
+		// BEGIN itself does not fail: what does is the preparation, before it, of the one statement about the user's table.
+		return locked, nil, nil, fmt.Errorf("%w: %w", ErrJobEndpointNotFound, err)
+	}
+	if err := e.queries.TableLock(ctx, p.replay(), int64(m.RootTableOid)); err != nil {
+		return locked, nil, nil, fmt.Errorf("%w: %w", errTableBusy, err)
+	}
+	if locked, err = e.queries.MigrationLockClaimable(ctx, p.replay(), lock); err != nil {
+		return locked, nil, nil, fmt.Errorf("lock migration: %w", err)
+	}
+	started, err := e.queries.JobClaim(ctx, p.replay(), claim)
 	if err == nil {
-		job := dbgen.Job(waiting)
-		return &job, nil
+		job := dbgen.Job(started)
+		return locked, &job, nil, nil
 	}
 	if !errors.Is(err, pgx.ErrNoRows) {
-		return nil, fmt.Errorf("start waiting job: %w", err)
+		return locked, nil, nil, fmt.Errorf("start waiting job: %w", err)
 	}
-	if slices.Equal(m.FrontierKey, m.MaxKey) {
-		return nil, nil
+	if isCut {
+		return locked, nil, nil, nil
 	}
-	end, err := e.boundary(ctx, c.statements, work.Range{After: m.FrontierKey, Until: m.MaxKey}, max(1, int(*m.BatchSize>>e.halvings[m.ID])))
+	found, err := p.readBoundary(rest)
 	if err != nil {
-		return nil, err
+		return locked, nil, nil, err
 	}
-	if e.halvings[m.ID] > 0 {
-		e.halvings[m.ID]--
+	return locked, nil, &found, nil
+}
+
+// commitClaim is the second round trip: it cuts a new job where an end is given, finds where the first sub-batch ends, and commits.
+func (e *Executor) commitClaim(ctx context.Context, c *claimedJob, end *endpoint) (err error) {
+	var (
+		m     = c.migration
+		p     pipeline
+		cut   dbgen.JobCutParams
+		start = dbgen.MigrationStartParams{MigrationID: m.ID, ChangedBy: e.identity}
+	)
+	rest := work.Range{After: c.ProgressKey, Until: c.UntilKey}
+	if end != nil {
+		rest = work.Range{After: m.FrontierKey, Until: end.key}
+		cut = dbgen.JobCutParams{MigrationID: m.ID, AfterKey: rest.After, UntilKey: rest.Until, Slot: e.slot, Runner: e.identity}
+		_, _ = e.queries.JobCut(ctx, p.queue(), cut)
 	}
-	cut, err := e.queries.JobCut(ctx, tx, dbgen.JobCutParams{
-		MigrationID: m.ID, AfterKey: m.FrontierKey, UntilKey: end.key, Slot: e.slot, Runner: e.identity,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("cut job: %w", err)
+	isStart := m.Status == dbgen.BBMMigrationStatusActive
+	if isStart {
+		_, _ = e.queries.MigrationStart(ctx, p.queue(), start)
 	}
-	job := dbgen.Job(cut)
-	return &job, nil
+	isDone := sameKey(rest.After, rest.Until)
+	if !isDone {
+		p.queueBoundary(c.statements, rest, newSizer(m).rows())
+	}
+	p.batch.Queue("COMMIT")
+	p.send(ctx, e.conn)
+	defer func() {
+		if closeErr := p.close(); err == nil {
+			err = closeErr
+		}
+	}()
+
+	if end != nil {
+		job, err := e.queries.JobCut(ctx, p.replay(), cut)
+		if err != nil {
+			return fmt.Errorf("cut job: %w", err)
+		}
+		c.Job = dbgen.Job(job)
+		e.halvings[m.ID] = max(0, e.halvings[m.ID]-1)
+	}
+	if isStart {
+		if _, err := e.queries.MigrationStart(ctx, p.replay(), start); err != nil {
+			return fmt.Errorf("start migration: %w", err)
+		}
+	}
+	if !isDone {
+		first, err := p.readBoundary(rest)
+		if err != nil {
+			return err
+		}
+		c.first = &first
+	}
+	if _, err := p.results.Exec(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
 }
 
 // cutSmaller halves the jobs to be cut of a migration whose boundary query takes too long, so that it comes to an end. It reports whether that is
@@ -168,11 +238,14 @@ func (e *Executor) cutSmaller(m dbgen.Migration, err error) bool {
 	return true
 }
 
-// finish ends a migration of which nothing is left; false when something is.
-func (e *Executor) finish(ctx context.Context, tx pgx.Tx, m dbgen.Migration) (bool, error) {
-	_, err := e.queries.MigrationFinish(ctx, tx, dbgen.MigrationFinishParams{MigrationID: m.ID, ChangedBy: e.identity})
+// finish ends a migration of which nothing is left, and commits; false when something is.
+func (e *Executor) finish(ctx context.Context, m dbgen.Migration) (bool, error) {
+	_, err := e.queries.MigrationFinish(ctx, e.conn, dbgen.MigrationFinishParams{MigrationID: m.ID, ChangedBy: e.identity})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
+	}
+	if err == nil {
+		_, err = e.conn.Exec(ctx, "COMMIT")
 	}
 	if err != nil {
 		return false, fmt.Errorf("finish migration: %w", err)

@@ -24,9 +24,9 @@ const (
 // execute runs a claimed job to its end, and records the end. The error that it returns is about the runner, never about the work.
 func (e *Executor) execute(ctx, workCtx context.Context, job *claimedJob) error {
 	e.runner.noteExecuted(job.migration.ID)
-	log := e.log.With("migration", job.migration.Name, "job", job.ID)
-	log.Debug("job started", "after", job.AfterKey, "until", job.UntilKey, "attempt", job.Attempts+1, "slot", e.slot)
 	started := time.Now()
+	job.log = e.log.With("migration", job.migration.Name, "job", job.ID)
+	job.log.Debug("job started", "after", job.AfterKey, "until", job.UntilKey, "attempt", job.Attempts+1, "slot", e.slot)
 	end := e.work(ctx, workCtx, job)
 	if err := e.rollback(); err != nil {
 		return err
@@ -35,7 +35,12 @@ func (e *Executor) execute(ctx, workCtx context.Context, job *claimedJob) error 
 	if end.kind == kindConnection || end.kind == kindFenced {
 		return fmt.Errorf("%w: job %d: %w", errConnectionLost, job.ID, end.err)
 	}
-	return e.record(job, end, log.With("duration", time.Since(started).Round(time.Millisecond)))
+	job.log = job.log.With("duration", time.Since(started).Round(time.Millisecond))
+	if end.kind == kindDone {
+		e.ended = job // recorded with the next look, in one round trip
+		return nil
+	}
+	return e.record(job, end)
 }
 
 // outcome is how the execution of a job has ended.
@@ -54,8 +59,8 @@ func givenBack(reason string) outcome { return outcome{kind: kindGivenBack, reas
 func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 	size := newSizer(job.migration)
 	defer func() { job.learned = size.learned() }()
-	var next *endpoint // where the sub-batch to come ends; nil: not looked up yet
-	losses := 0        // to others, in a row
+	next := job.first // where the sub-batch to come ends; nil: not looked up yet
+	losses := 0       // to others, in a row
 	for !sameKey(job.ProgressKey, job.UntilKey) {
 		began := time.Now()
 		back, end, following, err := e.nextSubBatch(workCtx, job, next, size.rows())

@@ -50,6 +50,8 @@ type Executor struct {
 	sessionOf    sessionSettings
 	targets      map[int64]*work.Statements // by migration
 	halvings     map[int64]int              // by migration: how often its batch size is halved for now
+	ended        *claimedJob                // done, but its success is not recorded yet
+	recoveredAt  time.Time
 	maintainedAt time.Time
 }
 
@@ -101,6 +103,7 @@ func (e *Executor) connect(ctx context.Context) error {
 	e.conn = conn
 	e.slot, e.usedSlot = 0, false
 	e.announced = []string{}
+	e.ended, e.recoveredAt = nil, time.Time{}
 	e.sessionOf = sessionSettings{}
 	e.targets = make(map[int64]*work.Statements)
 	e.halvings = make(map[int64]int)
@@ -126,6 +129,7 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 	if !e.config.Enabled {
 		return e.standBy(ctx)
 	}
+	defer e.recordEnded()
 	idle := e.config.PollInterval
 	for ctx.Err() == nil {
 		wake := e.runner.wake.next()

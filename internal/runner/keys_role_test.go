@@ -43,7 +43,7 @@ func setupRole(t *testing.T) (w *world, role string) {
 }
 
 // pinned are the settings that decide what a key or a statement means, or whether a transaction may go on.
-const pinned = `SELECT string_agg(s || '=' || current_setting(s), ' ') FROM unnest('{DateStyle,IntervalStyle,TimeZone,extra_float_digits,search_path,client_encoding,standard_conforming_strings,row_security,transaction_isolation,transaction_read_only,synchronous_commit,statement_timeout,lock_timeout}'::text[]) AS s`
+const pinned = `SELECT string_agg(s || '=' || current_setting(s), ' ') FROM unnest('{DateStyle,IntervalStyle,TimeZone,extra_float_digits,search_path,client_encoding,standard_conforming_strings,row_security,transaction_isolation,transaction_read_only,statement_timeout,lock_timeout}'::text[]) AS s`
 
 func TestARolesDefaultsChangeNothing(t *testing.T) {
 	w, role := setupRole(t)
@@ -71,7 +71,7 @@ func TestARolesDefaultsChangeNothing(t *testing.T) {
 UPDATE public.keys AS k SET n = n + 1, settings = (`+pinned+`), label = k.label || '日本 \' WHERE @batch(k)`)
 	w.countEach(count, 50, 7)
 	assert.Equal(t, `DateStyle=ISO, YMD IntervalStyle=postgres TimeZone=UTC extra_float_digits=1 search_path=pg_catalog client_encoding=UTF8 standard_conforming_strings=on`+
-		` row_security=off transaction_isolation=read committed transaction_read_only=off synchronous_commit=on statement_timeout=1min lock_timeout=5s`,
+		` row_security=off transaction_isolation=read committed transaction_read_only=off statement_timeout=1min lock_timeout=5s`,
 		one[string](w, `SELECT string_agg(DISTINCT settings, '; ') FROM public.keys`))
 	assert.Equal(t, `é日本 \`, one[string](w, `SELECT string_agg(DISTINCT label, '; ') FROM public.keys`))
 }

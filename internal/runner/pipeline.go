@@ -39,7 +39,7 @@ func (q queueing) Exec(_ context.Context, sql string, args ...any) (pgconn.Comma
 
 func (q queueing) Query(_ context.Context, sql string, args ...any) (pgx.Rows, error) {
 	q.p.batch.Queue(sql, args...)
-	return nil, errors.ErrUnsupported // a query of many rows would be read before it is sent
+	return nil, errors.ErrUnsupported // there are no rows yet
 }
 
 func (q queueing) QueryRow(_ context.Context, sql string, args ...any) pgx.Row {

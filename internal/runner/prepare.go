@@ -13,13 +13,7 @@ import (
 )
 
 // prepare gives new migrations their definition and their bounds. waiting: one waits for older transactions to end.
-func (e *Executor) prepare(ctx context.Context) (stepResult, error) {
-	migrations, err := e.queries.MigrationListUnprepared(ctx, e.conn, dbgen.MigrationListUnpreparedParams{
-		Works: e.works, WorkNames: e.names, OnlyNames: e.config.Only,
-	})
-	if err != nil {
-		return idle, fmt.Errorf("list unprepared migrations: %w", err)
-	}
+func (e *Executor) prepare(ctx context.Context, migrations []dbgen.Migration) (stepResult, error) {
 	result := idle
 	for _, m := range migrations {
 		one, err := e.prepareOne(ctx, m)
@@ -47,7 +41,14 @@ func (e *Executor) prepareOne(ctx context.Context, m dbgen.Migration) (stepResul
 			return idle, err
 		}
 	}
+	if target.Rows, err = work.EstimateRows(ctx, e.conn, w, target); err != nil {
+		return idle, err
+	}
+	if err := e.setSession(ctx, w); err != nil {
+		return idle, err
+	}
 	result := idle
+	readCommitted := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
 	err = pgx.BeginTxFunc(ctx, e.conn, readCommitted, func(tx pgx.Tx) error {
 		locked, err := e.queries.MigrationLockUnprepared(ctx, tx, m.ID)
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -107,15 +108,18 @@ func (e *Executor) awaitTransactions(ctx context.Context, tx pgx.Tx, m dbgen.Mig
 	return slices.DeleteFunc(open, func(t string) bool { return !slices.Contains(m.AwaitedTransactions, t) }), nil
 }
 
-// bound fixes the upper bound, or ends the migration of an empty table.
+// bound fixes the upper bound, or ends the migration where there is nothing to walk over. The session is the work's.
 func (e *Executor) bound(ctx context.Context, tx pgx.Tx, m dbgen.Migration, statements *work.Statements, rows int64) error {
+	if _, err := tx.Exec(ctx, work.StreamingPlans); err != nil {
+		return fmt.Errorf("set up the search for the last key: %w", err)
+	}
 	var maxKey []string
 	err := tx.QueryRow(ctx, statements.LastKey()).Scan(&maxKey)
 	if errors.Is(err, pgx.ErrNoRows) {
 		if _, err := e.queries.MigrationFinishEmpty(ctx, tx, dbgen.MigrationFinishEmptyParams{MigrationID: m.ID, ChangedBy: e.identity}); err != nil {
 			return fmt.Errorf("finish empty: %w", err)
 		}
-		e.log.Info("migration finished: its table is empty", "migration", m.Name)
+		e.log.Info("migration finished: no row to walk over", "migration", m.Name)
 		return nil
 	}
 	if err != nil {

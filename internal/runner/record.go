@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,22 +18,20 @@ const (
 	cancelledHold = 15 * time.Second
 )
 
-// record writes how a job has ended. It does not depend on the runner's context: an end that has happened must be told.
-func (e *Executor) record(job *claimedJob, end outcome, log *slog.Logger) error {
+// record writes how a job has ended that has not succeeded. It does not depend on the runner's context: an end that has happened must be told.
+func (e *Executor) record(job *claimedJob, end outcome) error {
 	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
 	defer cancel()
 	var err error
 	switch end.kind {
-	case kindDone:
-		err = e.succeed(ctx, job, log)
 	case kindGivenBack:
-		err = e.release(ctx, job, "Interrupted", end.reason, log)
+		err = e.release(ctx, job, "Interrupted", end.reason)
 	case kindCancelled:
-		err = e.releaseAndHold(ctx, job, end.err, cancelledHold, log)
+		err = e.releaseAndHold(ctx, job, end.err, cancelledHold)
 	case kindResources, kindEndpoint:
-		err = e.releaseAndHold(ctx, job, end.err, resourcesHold, log)
+		err = e.releaseAndHold(ctx, job, end.err, resourcesHold)
 	default:
-		err = e.fail(ctx, job, end, log)
+		err = e.fail(ctx, job, end)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = errFenced
@@ -45,18 +42,31 @@ func (e *Executor) record(job *claimedJob, end outcome, log *slog.Logger) error 
 	return nil
 }
 
-func (e *Executor) succeed(ctx context.Context, job *claimedJob, log *slog.Logger) error {
-	ended, err := e.queries.JobSucceed(ctx, e.conn, dbgen.JobSucceedParams{
-		JobID: job.ID, Claims: job.Claims, LearnedSubBatchSize: job.learned,
-	})
-	if err != nil {
-		return err
+// recordEnded records a success that no further look will record, since the runner stops.
+func (e *Executor) recordEnded() {
+	if e.ended == nil || e.conn.IsClosed() {
+		return
 	}
-	log.Info("job succeeded", "processed_rows", ended.ProcessedRows, "affected_rows", ended.AffectedRows)
-	return nil
+	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
+	defer cancel()
+	row, err := e.queries.JobSucceed(ctx, e.conn, e.ended.succeedParams())
+	if err != nil {
+		e.log.Error("the success of a job could not be recorded; it will be found done", "job", e.ended.ID, "error", err)
+		return
+	}
+	e.ended.logSuccess(row)
+	e.ended = nil
 }
 
-func (e *Executor) fail(ctx context.Context, job *claimedJob, end outcome, log *slog.Logger) error {
+func (job *claimedJob) succeedParams() dbgen.JobSucceedParams {
+	return dbgen.JobSucceedParams{JobID: job.ID, Claims: job.Claims, LearnedSubBatchSize: job.learned}
+}
+
+func (job *claimedJob) logSuccess(row dbgen.JobSucceedRow) {
+	job.log.Info("job succeeded", "processed_rows", row.ProcessedRows, "affected_rows", row.AffectedRows)
+}
+
+func (e *Executor) fail(ctx context.Context, job *claimedJob, end outcome) error {
 	class, message := exception(end.err)
 	failed, err := e.queries.JobFail(ctx, e.conn, dbgen.JobFailParams{
 		JobID: job.ID, Claims: job.Claims, ExceptionClass: class, ExceptionMessage: message,
@@ -66,9 +76,9 @@ func (e *Executor) fail(ctx context.Context, job *claimedJob, end outcome, log *
 		return err
 	}
 	delete(e.targets, job.migration.ID) // what failed may be what we remember of the table
-	log.Error("job failed", "attempts", failed.Attempts, "exception", class, "error", message)
+	job.log.Error("job failed", "attempts", failed.Attempts, "exception", class, "error", message)
 	if failed.IsMigrationFailed {
-		log.Error("migration failed")
+		job.log.Error("migration failed")
 		e.config.Report(ctx, end.err, map[string]string{
 			"migration": job.migration.Name, "work": job.work.Name, "job": fmt.Sprint(job.ID), "exception": class,
 		})
@@ -76,21 +86,21 @@ func (e *Executor) fail(ctx context.Context, job *claimedJob, end outcome, log *
 	return nil
 }
 
-func (e *Executor) release(ctx context.Context, job *claimedJob, class, message string, log *slog.Logger) error {
+func (e *Executor) release(ctx context.Context, job *claimedJob, class, message string) error {
 	_, err := e.queries.JobRelease(ctx, e.conn, dbgen.JobReleaseParams{
 		JobID: job.ID, Claims: job.Claims, ExceptionClass: class, ExceptionMessage: message,
 	})
 	if err != nil {
 		return err
 	}
-	log.Info("job given back", "exception", class, "reason", message, "progress", job.ProgressKey)
+	job.log.Info("job given back", "exception", class, "reason", message, "progress", job.ProgressKey)
 	return nil
 }
 
-func (e *Executor) releaseAndHold(ctx context.Context, job *claimedJob, cause error, length time.Duration, log *slog.Logger) error {
+func (e *Executor) releaseAndHold(ctx context.Context, job *claimedJob, cause error, length time.Duration) error {
 	class, message := exception(cause)
 	if err := e.hold(ctx, job.migration.ID, length, class+": "+message); err != nil {
 		return err
 	}
-	return e.release(ctx, job, class, message, log)
+	return e.release(ctx, job, class, message)
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
@@ -14,14 +12,12 @@ import (
 type sessionSettings struct{ searchPath, timeZone string }
 
 // setSession pins what the work's header names, where the session has something else.
-func (e *Executor) setSession(ctx context.Context, tx pgx.Tx, w *work.Work) error {
+func (e *Executor) setSession(ctx context.Context, w *work.Work) error {
 	wanted := sessionSettings{searchPath: w.SearchPathSetting(), timeZone: w.TimeZoneSetting()}
 	if e.sessionOf == wanted {
 		return nil
 	}
-	// Forgotten first: a rollback undoes the setting.
-	e.sessionOf = sessionSettings{}
-	_, err := e.queries.SessionSet(ctx, tx, dbgen.SessionSetParams{SearchPath: wanted.searchPath, TimeZone: wanted.timeZone})
+	_, err := e.queries.SessionSet(ctx, e.conn, dbgen.SessionSetParams{SearchPath: wanted.searchPath, TimeZone: wanted.timeZone})
 	if err != nil {
 		return fmt.Errorf("set search_path and TimeZone: %w", err)
 	}

@@ -4,9 +4,14 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
 )
+
+// stallLimit is how many times in a row a job may lose its runner without progress before that is a failed attempt: a deploy takes a few runners
+// away for no fault of the work's, a work that crashes its connection takes every one.
+const stallLimit = 5
 
 // takeSlot takes the advisory lock of one of the fleet's slots, or keeps the one it has; [ErrLockInUse] when all are held by others.
 func (e *Executor) takeSlot(ctx context.Context, slots int32) error {
@@ -49,17 +54,18 @@ func (e *Executor) releaseSlot(ctx context.Context) error {
 
 // recoverLostJobs puts back the jobs of runners that are gone: a job that runs in a slot whose lock is free has lost its runner. It looks at
 // every slot with a running job, those above the present number too.
-func (e *Executor) recoverLostJobs(ctx context.Context) error {
-	slots, err := e.queries.SlotListRunning(ctx, e.conn)
-	if err != nil {
-		return fmt.Errorf("list running slots: %w", err)
-	}
+func (e *Executor) recoverLostJobs(ctx context.Context, slots []int32) error {
 	if slices.Contains(slots, e.slot) {
 		// Between two jobs nothing runs in our own slot: an ending that could not be recorded is lost like any other.
 		if err := e.recoverSlot(ctx, e.slot); err != nil {
 			return err
 		}
 	}
+	// Between two jobs of our own the others are not asked each time.
+	if time.Since(e.recoveredAt) < e.config.PollInterval {
+		return nil
+	}
+	e.recoveredAt = time.Now()
 	for _, slot := range slots {
 		if slot == e.slot {
 			continue
@@ -84,12 +90,14 @@ func (e *Executor) recoverLostJobs(ctx context.Context) error {
 
 // recoverSlot needs the slot's lock, held since an earlier statement: what it then sees as running has no runner.
 func (e *Executor) recoverSlot(ctx context.Context, slot int32) error {
-	jobs, err := e.queries.JobRecover(ctx, e.conn, dbgen.JobRecoverParams{Slot: slot})
+	jobs, err := e.queries.JobRecover(ctx, e.conn, dbgen.JobRecoverParams{
+		Slot: slot, StallLimit: stallLimit, ChangedBy: e.identity,
+	})
 	if err != nil {
 		return fmt.Errorf("recover jobs of slot %d: %w", slot, err)
 	}
 	for _, job := range jobs {
-		e.log.Warn("job has lost its runner; it goes on from where it was", "job", job.ID, "slot", slot, "progress", job.ProgressKey)
+		e.log.Warn("job has lost its runner; it goes on from where it was", "job", job.ID, "slot", slot, "status", job.Status, "progress", job.ProgressKey)
 	}
 	return nil
 }

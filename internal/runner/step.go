@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/bbm-runner/bbm-runner/internal/dbgen"
 )
 
 // stepResult is what a step without an error found.
@@ -22,28 +20,25 @@ const maintenanceInterval = time.Hour
 
 // step is one cycle: it looks at the gates, recovers lost jobs, takes a slot, prepares what is new, and executes at most one job.
 func (e *Executor) step(ctx, workCtx context.Context) (stepResult, error) {
-	fleet, err := e.queries.FleetGet(ctx, e.conn)
+	s, err := e.lookAround(ctx)
 	if err != nil {
-		return idle, fmt.Errorf("read fleet settings: %w", err)
-	}
-	if err := e.announceWorks(ctx); err != nil {
 		return idle, err
 	}
-	if err := e.recoverLostJobs(ctx); err != nil {
+	if err := e.recoverLostJobs(ctx, s.runningSlots); err != nil {
 		return idle, err
 	}
 	e.maintain(ctx)
-	if !fleet.ExecutionEnabled {
+	if !s.fleet.ExecutionEnabled {
 		return idle, errJoin(ErrExecutionDisabled, e.releaseSlot(ctx))
 	}
-	if err := e.takeSlot(ctx, fleet.Slots); err != nil {
+	if err := e.takeSlot(ctx, s.fleet.Slots); err != nil {
 		return idle, err
 	}
-	prepared, err := e.prepare(ctx)
+	prepared, err := e.prepare(ctx, s.unprepared)
 	if err != nil {
 		return idle, errJoin(err, e.releaseSlot(ctx))
 	}
-	job, ended, err := e.claim(ctx)
+	job, ended, err := e.claim(ctx, s.claimable)
 	if err != nil {
 		return idle, errJoin(err, e.releaseSlot(ctx))
 	}
@@ -51,24 +46,10 @@ func (e *Executor) step(ctx, workCtx context.Context) (stepResult, error) {
 		e.usedSlot = true
 		return busy, e.execute(ctx, workCtx, job)
 	}
-	if ended {
+	if ended || prepared == busy {
 		return busy, nil
 	}
 	return prepared, e.releaseSlot(ctx)
-}
-
-// announceWorks shows to status which unfinished migrations' works this runner has.
-func (e *Executor) announceWorks(ctx context.Context) error {
-	rows, err := e.queries.RunnerAnnounceWorks(ctx, e.conn, dbgen.RunnerAnnounceWorksParams{Works: e.offers, AnnouncedWorks: e.announced})
-	if err != nil {
-		return fmt.Errorf("announce works: %w", err)
-	}
-	for _, row := range rows {
-		if row.Locked {
-			e.announced = append(e.announced, row.Work)
-		}
-	}
-	return nil
 }
 
 // maintain looks after the log's partitions. A failure is no reason to stop: the default partition takes what has no month.

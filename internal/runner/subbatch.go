@@ -13,7 +13,6 @@ import (
 )
 
 const (
-	beginSubBatch = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 	// A savepoint gives a Go work a pgx.Tx of its own inside the transaction that the fence has begun.
 	beginWork = "SAVEPOINT bbm_work"
 	// Only a sub-batch may commit like this: after a crash its data and its progress are lost together, and done again together. It is said behind
@@ -52,7 +51,7 @@ func (e *Executor) subBatch(
 func (e *Executor) change(ctx context.Context, job *claimedJob, r work.Range) (transactionID string, affected int64, err error) {
 	fence := dbgen.JobFenceParams{JobID: job.ID, Claims: job.Claims, ProgressKey: job.ProgressKey}
 	var p pipeline
-	p.batch.Queue(beginSubBatch)
+	p.batch.Queue(beginReadCommitted)
 	_, _ = e.queries.JobFence(ctx, p.queue(), fence)
 	if job.work.Do == nil {
 		sql, values, err := job.statements.Work(r, job.arguments)

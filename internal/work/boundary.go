@@ -12,7 +12,7 @@ import (
 //	rows bigint          how many rows the piece has; with repeated keys perhaps more than limit
 //	reached_end boolean  whether nothing of the range is left behind the piece
 //
-// Keys that do not fit the cursor give no values, which the driver refuses.
+// Where the work has a scope, only its rows are counted and walked over. Keys that do not fit the cursor give no values, which the driver refuses.
 func (s *Statements) Boundary(r Range, limit int) (sql string, values []any) {
 	shape := shapeOf(len(s.target.Columns), r)
 	values = shape.values(r)
@@ -27,15 +27,15 @@ func (s *Statements) Boundary(r Range, limit int) (sql string, values []any) {
 // of the table for every job: 500 ms a million rows. The settings end with the transaction; set them behind the work.
 const StreamingPlans = `SELECT
     set_config('enable_sort', 'off', true),
+    set_config('enable_incremental_sort', 'off', true),
     set_config('enable_seqscan', 'off', true),
     set_config('enable_bitmapscan', 'off', true)`
 
-// LastKey returns the query for the greatest key: one row with key text[], or none when the table is empty.
+// LastKey returns the query for the greatest key of the work's scope: one row with key text[], or none when no row is in it.
 func (s *Statements) LastKey() string { return s.lastKey }
 
 func (s *Statements) buildLastKey() string {
-	return fmt.Sprintf("SELECT ARRAY[%s] AS key FROM %s ORDER BY %s LIMIT 1",
-		s.list("%s::text"), s.from, s.list("%s DESC"))
+	return fmt.Sprintf("SELECT ARRAY[%s] AS key %s ORDER BY %s LIMIT 1", s.list("%s::text"), s.walked(), s.list("%s DESC"))
 }
 
 // buildBoundary skips limit - 1 rows of the index and takes the next: of 50,000 rows that costs 2.7 ms, where numbering them with
@@ -43,7 +43,7 @@ func (s *Statements) buildLastKey() string {
 // a range, they are counted in a second pass. Everything is ordered by the whole cursor and limited, so that no plan sorts the range.
 func (s *Statements) buildBoundary(shape shape) string {
 	limit := fmt.Sprintf("$%d::bigint", shape.parameters()+1)
-	scan := fmt.Sprintf("FROM %s WHERE %s", s.from, shape.predicate(s.target.Columns, ownAlias))
+	scan := s.walked(shape.predicate(s.target.Columns, ownAlias))
 	order := "ORDER BY " + s.list("%s")
 
 	var edgeKeys, found, end, equals []string
@@ -82,6 +82,17 @@ HAVING count(*) > 0`,
 		strings.Join(edgeKeys, ", "), scan, order, limit,
 		strings.Join(equals, " AND "), strings.Join(end, ", "), strings.Join(found, ", "), rows, strings.Join(equals, " AND "),
 		strings.Join(end, ", "), scan, order, limit)
+}
+
+// walked is the FROM and WHERE of a walk over the rows that meet the conditions and are in the work's scope.
+func (s *Statements) walked(conditions ...string) string {
+	if s.work.Scope != "" {
+		conditions = append(conditions, "("+s.work.Scope+")")
+	}
+	if conditions == nil {
+		return "FROM " + s.from
+	}
+	return "FROM " + s.from + " WHERE " + strings.Join(conditions, " AND ")
 }
 
 // list writes each column of the cursor, qualified, in the format, separated by commas.

@@ -17,33 +17,49 @@ type beginner interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
-// CheckWork proves that the work can run on the target with these arguments: they are all there and of their types, the statement prepares,
-// and its plan reads the target by an index of the cursor. It returns a [*DefinitionError] when not so; warnings are about what is
+// CheckWork proves that the work can run on the target with these arguments: they are all there and of their types, an index serves the scope,
+// the statement prepares, and its plan reads the target by an index of the cursor. It returns a [*DefinitionError] when not so; warnings are about what is
 // tolerable on a small table. Nothing is changed: it all happens in a transaction that is rolled back.
 func CheckWork(ctx context.Context, db beginner, w *Work, t Target, arguments Arguments) (warnings []string, err error) {
 	if err := w.CheckArguments(arguments); err != nil {
 		return nil, invalid(dbgen.BBMMigrationFailureCodeInvalidArguments, "%s", err)
 	}
+	err = inCheck(ctx, db, w, t, arguments, func(c check) error {
+		warnings, err = c.checkAll(ctx)
+		return err
+	})
+	return warnings, err
+}
+
+// inCheck gives f a transaction that is rolled back.
+func inCheck(ctx context.Context, db beginner, w *Work, t Target, arguments Arguments, f func(check) error) (err error) {
 	tx, err := db.Begin(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("begin the check of work %q: %w", w.Name, err)
+		return fmt.Errorf("begin the check of work %q: %w", w.Name, err)
 	}
 	defer func() { err = errors.Join(err, tx.Rollback(context.WithoutCancel(ctx))) }()
+	return f(check{tx, dbgen.New(), w, t, NewStatements(w, t), arguments})
+}
 
-	c := check{tx, dbgen.New(), w, t, NewStatements(w, t), arguments}
+func (c check) checkAll(ctx context.Context) (warnings []string, err error) {
 	if err := c.checkSession(ctx); err != nil {
 		return nil, err
 	}
 	if err := c.checkArguments(ctx); err != nil {
 		return nil, err
 	}
-	if w.statement == nil {
-		return nil, nil
+	indexes, warnings, err := c.checkScope(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if c.work.statement == nil {
+		return warnings, nil
 	}
 	if err := c.checkStatement(ctx); err != nil {
 		return nil, err
 	}
-	return c.checkPlan(ctx)
+	more, err := c.checkPlan(ctx, indexes)
+	return append(warnings, more...), err
 }
 
 // check is one check of a work, in its transaction.

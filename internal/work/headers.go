@@ -28,6 +28,7 @@ var headers = []header{
 	{key: "description", required: true, example: "what changes, and why", read: readDescription},
 	{key: "table", required: true, example: "public.users", read: readTable},
 	{key: "cursor", required: true, example: "id", read: readCursor},
+	{key: "scope", example: "email_lower IS NULL", read: readScope},
 	{key: "search_path", example: "public", read: readSearchPath},
 	{key: "timezone", example: "Europe/Berlin", read: readTimeZone},
 	{key: "batch_size", example: "50000", read: readBatchSize},
@@ -84,6 +85,11 @@ func checkCursor(columns []string) error {
 	if name, repeated := firstRepeated(columns); repeated {
 		return fmt.Errorf("the cursor names column %s twice; name each once", WriteName(name))
 	}
+	return nil
+}
+
+func readScope(w *Work, value string) error {
+	w.Scope = value
 	return nil
 }
 

@@ -170,6 +170,10 @@ func (f *fileParser) checkHeaders(markerLine int) error {
 	if err := f.work.checkSchema(); err != nil {
 		return &ParseError{f.file, f.seen["table"], err.Error()}
 	}
+	f.work.scopeLine = f.seen["scope"]
+	if err := f.work.checkScope(); err != nil {
+		return &ParseError{f.file, f.work.scopeLine, err.Error()}
+	}
 	return nil
 }
 

@@ -85,6 +85,9 @@ func (w *Work) checkGo() error {
 	if err := checkCursor(w.Cursor); err != nil {
 		return err
 	}
+	if err := w.checkScope(); err != nil {
+		return err
+	}
 	for _, argument := range w.Arguments {
 		if err := checkArgument(argument); err != nil {
 			return err

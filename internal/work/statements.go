@@ -13,10 +13,11 @@ type Target struct {
 	Schema, Table string
 	Columns       []Column // the cursor's, in order
 	Repeated      bool     // several rows may have the same key
+	Partitioned   bool
 
 	Oid, RootOid uint32 // RootOid: of the topmost partitioned parent, or the table's own
 	Name         string // schema and table, quoted where SQL needs it
-	Rows         int64  // an estimate
+	Rows         int64  // an estimate, of the whole table's
 }
 
 // Column is one column of a cursor.

@@ -39,7 +39,7 @@ func Resolve(ctx context.Context, db dbgen.DBTX, w *Work) (Target, error) {
 		return Target{}, err
 	}
 	return Target{
-		Schema: found.SchemaName, Table: found.TableName, Columns: cursor, Repeated: w.RepeatedKeys,
+		Schema: found.SchemaName, Table: found.TableName, Columns: cursor, Repeated: w.RepeatedKeys, Partitioned: found.Kind == "p",
 		Oid: found.TableOid, RootOid: found.RootTableOid, Name: found.Name, Rows: found.EstimatedRows,
 	}, nil
 }

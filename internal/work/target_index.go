@@ -68,20 +68,24 @@ func (t tableFacts) missingIndex(w *Work, cursor string) string {
 				t.Name, cursor, WriteName(index.Name), WriteNames(index.Columns))
 		}
 	}
-	concurrently := " CONCURRENTLY"
-	if t.Kind == "p" {
-		concurrently = "" // PostgreSQL cannot build an index of a partitioned table concurrently
-	}
 	unique, remedy := "unique index", "CREATE UNIQUE INDEX"
 	if w.RepeatedKeys {
 		unique, remedy = "index", "CREATE INDEX"
 	}
 	reason := fmt.Sprintf("no %s of %s has exactly the cursor's columns (%s); %s%s ON %s (%s)",
-		unique, t.Name, cursor, remedy, concurrently, t.Name, cursor)
+		unique, t.Name, cursor, remedy, concurrently(t.Kind == "p"), t.Name, cursor)
 	if columns := t.bestCursor(); columns != nil && !slices.Equal(columns, w.Cursor) {
 		reason += fmt.Sprintf(", or write cursor: %s", WriteNames(columns))
 	}
 	return reason
+}
+
+// concurrently is what follows CREATE INDEX: PostgreSQL cannot build an index of a partitioned table like that.
+func concurrently(partitioned bool) string {
+	if partitioned {
+		return ""
+	}
+	return " CONCURRENTLY"
 }
 
 // SuggestCursor returns the columns that serve best as a cursor of the table: the primary key, else another unique index. It returns a

@@ -40,6 +40,7 @@ func TestChecksumCoversWhatAWorkDoesAndNothingElse(t *testing.T) {
 		"search path":   {"search_path: public", "search_path: app"},
 		"argument type": {"domain text", "domain varchar"},
 		"argument name": {"domain", "site"},
+		"a scope":       {"-- batch_size: 50000", "-- scope: email_lower IS NULL"},
 		"time zone":     {"-- batch_size: 50000", "-- timezone: UTC"},
 		"repeated keys": {"-- batch_size: 50000", "-- repeated_keys: yes"},
 	}

@@ -1,0 +1,40 @@
+package preview
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/bbm-runner/bbm-runner/internal/work"
+)
+
+// explainFailure tells where a sub-batch has failed, and what helps.
+func (sr *sampler) explainFailure(err error, one *SubBatch) error {
+	if definition := new(work.DefinitionError); errors.As(err, &definition) {
+		return err
+	}
+	where := fmt.Sprintf("the sub-batch of %d rows at %s of %s (after %s, until %s)",
+		one.ProcessedRows, shareText(one.At), sr.target.Name, keyText(one.After), keyText(one.Until))
+	if sqlState(err) == "57014" && sr.StatementTimeout > 0 && strings.Contains(err.Error(), "statement timeout") {
+		return fmt.Errorf("%s takes longer than the statement timeout of %s: try a smaller one (--sub-batch-size): %w", where, sr.StatementTimeout, err)
+	}
+	return fmt.Errorf("%s: %w", where, err)
+}
+
+func keyText(key work.Key) string {
+	if key == nil {
+		return "the beginning"
+	}
+	return strings.Join(key, ", ")
+}
+
+// sqlState is the server's code for an error, "" where the server did not raise it.
+func sqlState(err error) string {
+	var fault *pgconn.PgError
+	if errors.As(err, &fault) {
+		return fault.Code
+	}
+	return ""
+}

@@ -1,0 +1,245 @@
+package preview
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/work"
+)
+
+// SampleOptions say where and how much.
+type SampleOptions struct {
+	Shares  []float64 // places in the range, from 0 to 1
+	Batches int       // sub-batches at each place, one behind the other
+	// Watcher is a second connection, which tells whom the sample waits for. It is used only while a sub-batch runs.
+	Watcher *pgx.Conn
+	// The timeouts of the session, for messages and for how often to look.
+	LockTimeout, StatementTimeout time.Duration
+}
+
+// ErrExternalEffects is returned when a work changes what a rollback does not undo, so that it cannot be tried.
+var ErrExternalEffects = errors.New("the work declares external effects, which a rollback does not undo")
+
+// Sample executes sub-batches of the subject and rolls each back. It returns a [*work.DefinitionError] when the subject cannot run,
+// [ErrExternalEffects], or a [*BlockedError] when others held a lock for too long. conn is one of session.Connect, with a run's timeouts.
+//
+// What a rollback leaves behind: dead row versions until VACUUM, WAL, values taken from sequences, and a warmer cache.
+func Sample(ctx context.Context, conn *pgx.Conn, s Subject, o SampleOptions) (*Sampling, error) {
+	if s.Work.ExternalEffects {
+		return nil, fmt.Errorf("work %q cannot be sampled: %w", s.Work.Name, ErrExternalEffects)
+	}
+	var sr sampler
+	looking := watch{watcher: o.Watcher, pid: conn.PgConn().PID(), lockTimeout: o.LockTimeout}
+	prepare := func(st *stage) (err error) {
+		sr = sampler{stage: *st, SampleOptions: o, conn: conn, size: st.subBatchSize(), watch: looking}
+		sr.watch.table = st.target.Oid
+		if sr.until, err = st.lastKey(ctx); err != nil {
+			return err
+		}
+		if sr.until == nil {
+			return &work.DefinitionError{
+				Code:    dbgen.BBMMigrationFailureCodeInvalidTable,
+				Message: fmt.Sprintf("%s is empty: there is nothing to sample", st.target.Name),
+			}
+		}
+		sr.begin, err = st.places(ctx, sr.until, o.Shares, o.Batches*sr.size)
+		return err
+	}
+	err := looking.during(ctx, func() error { return onStage(ctx, conn, s, prepare) })
+	if err != nil {
+		return nil, err
+	}
+	result := sr.outline()
+	for _, p := range sr.begin {
+		if err := sr.at(ctx, p, result); err != nil {
+			return nil, err
+		}
+	}
+	sr.conclude(result)
+	return result, nil
+}
+
+// sampler is one call of [Sample]; the stage that it began on is over.
+type sampler struct {
+	stage
+	SampleOptions
+	conn  *pgx.Conn
+	watch watch
+	size  int
+	until work.Key
+	begin []place
+}
+
+func (sr *sampler) outline() *Sampling {
+	s := &Sampling{
+		Work: sr.Work.Name, Checksum: sr.Work.Checksum(), Table: sr.target.Name, Arguments: sr.Arguments,
+		BatchSize: sr.JobSize(), SubBatchSize: sr.size, Rows: sr.target.Rows, Found: sr.howFound(),
+		LockTimeout: milliseconds(sr.LockTimeout), StatementTimeout: milliseconds(sr.StatementTimeout),
+		SubBatches: []SubBatch{}, Notes: []Warning{},
+	}
+	if s.Arguments == nil {
+		s.Arguments = work.Arguments{}
+	}
+	s.Notes = append(s.Notes, sr.warnings...)
+	return s
+}
+
+// at runs sub-batches from one place on.
+func (sr *sampler) at(ctx context.Context, p place, result *Sampling) error {
+	after := p.after
+	for number := 1; number <= sr.Batches; number++ {
+		one := SubBatch{At: p.share, Number: number, After: after}
+		var reachedEnd bool
+		err := sr.watch.during(ctx, func() (err error) {
+			reachedEnd, err = sr.bound(ctx, &one)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if one.Until == nil {
+			return nil
+		}
+		if err := sr.attempt(ctx, &one); err != nil {
+			return err
+		}
+		result.SubBatches = append(result.SubBatches, one)
+		if reachedEnd {
+			return nil
+		}
+		after = one.Until
+	}
+	return nil
+}
+
+// bound finds the end of a sub-batch as a run does: in a read-only transaction of its own. Until is nil where no row is left.
+func (sr *sampler) bound(ctx context.Context, one *SubBatch) (reachedEnd bool, err error) {
+	tx, err := sr.conn.BeginTx(ctx, readOnly)
+	if err != nil {
+		return false, fmt.Errorf("begin: %w", err)
+	}
+	defer func() { err = errors.Join(err, tx.Rollback(context.WithoutCancel(ctx))) }()
+	if err := setSession(ctx, tx, sr.Work); err != nil {
+		return false, err
+	}
+	if _, err := tx.Exec(ctx, work.StreamingPlans); err != nil {
+		return false, err
+	}
+	sql, values := sr.statements.Boundary(work.Range{After: one.After, Until: sr.until}, sr.size)
+	if _, err := tx.Conn().Prepare(ctx, sql, sql); err != nil {
+		return false, err
+	}
+	started := time.Now()
+	err = tx.QueryRow(ctx, sql, values...).Scan((*[]string)(&one.Until), &one.ProcessedRows, &reachedEnd)
+	one.Boundary = milliseconds(time.Since(started))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("find the end of a sub-batch: %w", err)
+	}
+	return reachedEnd, nil
+}
+
+// attempt runs one sub-batch and rolls it back.
+func (sr *sampler) attempt(ctx context.Context, one *SubBatch) (err error) {
+	tx, err := sr.conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"})
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer func() { err = errors.Join(err, tx.Rollback(context.WithoutCancel(ctx))) }()
+	if err := setSession(ctx, tx, sr.Work); err != nil {
+		return err
+	}
+	before, err := queries.PreviewCounters(ctx, tx, sr.target.Oid)
+	if err != nil {
+		return fmt.Errorf("read the counters: %w", err)
+	}
+	if err := sr.watch.during(ctx, func() error { return sr.run(ctx, tx, one) }); err != nil {
+		return sr.explainFailure(err, one)
+	}
+	after, err := queries.PreviewCounters(ctx, tx, sr.target.Oid)
+	if err != nil {
+		return fmt.Errorf("read the counters: %w", err)
+	}
+	if after.TransactionID != before.TransactionID {
+		return fmt.Errorf("work %q has ended the sample's transaction: what it did up to then may be committed", sr.Work.Name)
+	}
+	one.UpdatedRows, one.HOTRows = after.Updated-before.Updated, after.HotUpdated-before.HotUpdated
+	one.ServerWAL = after.WalPosition - before.WalPosition
+	return nil
+}
+
+// run executes the work for a range, and lets deferred constraints be checked as COMMIT would.
+func (sr *sampler) run(ctx context.Context, tx pgx.Tx, one *SubBatch) error {
+	r := work.Range{After: one.After, Until: one.Until}
+	started := time.Now()
+	if sr.Work.Do != nil {
+		affected, err := call(ctx, tx, sr.Work, sr.statements.Batch(sr.Work.Name, r, sr.Arguments, 1))
+		if err != nil {
+			return err
+		}
+		one.AffectedRows = affected
+	} else {
+		sql, values, err := sr.statements.Work(r, sr.Arguments)
+		if err != nil {
+			return err
+		}
+		// A run has it prepared already.
+		if _, err := tx.Conn().Prepare(ctx, costs+sql, costs+sql); err != nil {
+			return sr.blame(err, sql)
+		}
+		started = time.Now()
+		_, e, err := explainJSON(ctx, tx, costs, sql, values)
+		if err != nil {
+			return sr.blame(err, sql)
+		}
+		one.read(e)
+	}
+	done := time.Now()
+	if _, err := tx.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
+		return fmt.Errorf("check the deferred constraints: %w", err)
+	}
+	one.Constraints = milliseconds(time.Since(done))
+	one.Duration = milliseconds(time.Since(started))
+	return nil
+}
+
+// costs makes the server execute a statement and tell what that has cost.
+const costs = "EXPLAIN (ANALYZE, BUFFERS, WAL, FORMAT JSON) "
+
+// blame names the file's line for an error that trying again does not mend, but for one of the data: that is the place's.
+func (sr *sampler) blame(err error, sql string) error {
+	if strings.HasPrefix(sqlState(err), "22") {
+		return err
+	}
+	return sr.Work.Blame(err, sql, len(costs), "run the statement")
+}
+
+// call runs a Go work as a runner does: in a savepoint, with panics recovered.
+func call(ctx context.Context, tx pgx.Tx, w *work.Work, b work.Batch) (affected int64, err error) {
+	nested, err := tx.Begin(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("begin work: %w", err)
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v", v)
+		}
+	}()
+	return w.Do(ctx, workTx{nested}, b)
+}
+
+// workTx keeps a Go work from ending the transaction that it is tried in.
+type workTx struct{ pgx.Tx }
+
+var errEndedByUs = errors.New("the sample ends the sub-batch's transaction: return from the work instead")
+
+func (workTx) Commit(context.Context) error   { return errEndedByUs }
+func (workTx) Rollback(context.Context) error { return errEndedByUs }

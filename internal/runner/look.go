@@ -1,0 +1,83 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+)
+
+// surroundings are what one round trip tells an executor before it decides what to do.
+type surroundings struct {
+	fleet        dbgen.FleetSettings
+	runningSlots []int32           // with a running job, above the present number of slots too
+	unprepared   []dbgen.Migration // without bounds
+	claimable    []dbgen.Migration // with something to do, least recently claimed first
+}
+
+// lookAround reads the gates, the slots and the migrations, shows to status which works this runner has, and records the success of the job that has
+// just ended: all in one round trip and one transaction.
+func (e *Executor) lookAround(ctx context.Context) (s surroundings, err error) {
+	var (
+		p          pipeline
+		succeed    dbgen.JobSucceedParams
+		offers     = dbgen.RunnerAnnounceWorksParams{Works: e.offers, AnnouncedWorks: e.announced}
+		unprepared = dbgen.MigrationListUnpreparedParams{Works: e.works, WorkNames: e.names, OnlyNames: e.config.Only}
+		claimable  = dbgen.MigrationListClaimableParams{Works: e.works, OnlyNames: e.config.Only}
+	)
+	if e.ended != nil {
+		succeed = e.ended.succeedParams()
+		_, _ = e.queries.JobSucceed(ctx, p.queue(), succeed)
+	}
+	_, _ = e.queries.FleetGet(ctx, p.queue())
+	_, _ = e.queries.SlotListRunning(ctx, p.queue())
+	_, _ = e.queries.RunnerAnnounceWorks(ctx, p.queue(), offers)
+	_, _ = e.queries.MigrationListUnprepared(ctx, p.queue(), unprepared)
+	_, _ = e.queries.MigrationListClaimable(ctx, p.queue(), claimable)
+	p.send(ctx, e.conn)
+	ended := dbgen.JobSucceedRow{}
+	defer func() {
+		if closeErr := p.close(); err == nil {
+			err = closeErr
+		}
+		if err == nil && e.ended != nil {
+			e.ended.logSuccess(ended)
+			e.ended = nil
+		}
+	}()
+
+	if e.ended != nil {
+		ended, err = e.queries.JobSucceed(ctx, p.replay(), succeed)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return s, fmt.Errorf("%w: record success of job %d: %w", errConnectionLost, e.ended.ID, errFenced)
+		}
+		if err != nil {
+			return s, fmt.Errorf("record success of job %d: %w", e.ended.ID, err)
+		}
+	}
+	if s.fleet, err = e.queries.FleetGet(ctx, p.replay()); err != nil {
+		return s, fmt.Errorf("read fleet settings: %w", err)
+	}
+	if s.runningSlots, err = e.queries.SlotListRunning(ctx, p.replay()); err != nil {
+		return s, fmt.Errorf("list running slots: %w", err)
+	}
+	announced, err := e.queries.RunnerAnnounceWorks(ctx, p.replay(), offers)
+	if err != nil {
+		return s, fmt.Errorf("announce works: %w", err)
+	}
+	for _, row := range announced {
+		if row.Locked {
+			e.announced = append(e.announced, row.Work)
+		}
+	}
+	if s.unprepared, err = e.queries.MigrationListUnprepared(ctx, p.replay(), unprepared); err != nil {
+		return s, fmt.Errorf("list unprepared migrations: %w", err)
+	}
+	if s.claimable, err = e.queries.MigrationListClaimable(ctx, p.replay(), claimable); err != nil {
+		return s, fmt.Errorf("list claimable migrations: %w", err)
+	}
+	return s, nil
+}
