@@ -243,13 +243,14 @@ func TestSIGTERMEndsARunnerCleanly(t *testing.T) {
 
 func TestAServerThatCrashesLosesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
+	const crashes = 8
 	server, err := localpg.Start(t.Context(), localpg.Options{BinDir: os.Getenv(dbtest.BinVariable)})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, server.Stop()) })
 	url := server.URL("postgres")
 	f := newFleet(t, url, 20_000, 1, "--batch-size", "2000", "--sub-batch-size", "10")
 	p := f.start("--until-idle")
-	for range 3 {
+	for range crashes {
 		before := one[int](f, `SELECT count(*) FROM public.items WHERE n = 1`)
 		f.eventually(`SELECT (SELECT count(*) FROM public.items WHERE n = 1) > $1`, before+50)
 		server.Crash()

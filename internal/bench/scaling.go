@@ -1,6 +1,10 @@
 package main
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"strings"
+)
 
 // scaling compares sizes of the table: the cost per row, and the runner's memory. All of it fits into the server's memory, so that what is compared
 // is bbm-runner and not the disk.
@@ -53,4 +57,31 @@ func (s *scaling) peaks(contender string) []int64 {
 		}
 	}
 	return peaks
+}
+
+func (b *bench) writeScaling(r *strings.Builder) {
+	if b.large == nil {
+		return
+	}
+	fmt.Fprintf(r, "\n## Size of the table\n\nOn a server with `%s`, so that all of it fits into memory. Rounds: %d. Microseconds a row (median), and the runner's peak memory (worst).\n\n",
+		describeSettings(scalingSettings), b.variantRuns)
+	headings := []string{"contender"}
+	for _, s := range b.large.sizes {
+		headings = append(headings, count(s.rows)+" rows, µs a row", "MB")
+	}
+	headings = append(headings, "last ÷ second")
+	var rows [][]string
+	for _, c := range b.large.sizes[0].contenders {
+		costs, peaks := b.large.perRow(c.name), b.large.peaks(c.name)
+		row := []string{c.name}
+		for i := range costs {
+			peak := "–"
+			if peaks[i] > 0 {
+				peak = fmt.Sprintf("%.1f", float64(peaks[i])/1e6)
+			}
+			row = append(row, fmt.Sprintf("%.2f", 1e6*costs[i]), peak)
+		}
+		rows = append(rows, append(row, fmt.Sprintf("%.2f", costs[2]/costs[1])))
+	}
+	writeTable(r, headings, rows)
 }

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,17 +19,19 @@ import (
 type share struct {
 	contender  string
 	wall       time.Duration
-	statements []statementClass
-	waits      []wait // the most frequent first
+	statements []statement // the most expensive first
+	waits      []wait      // the most frequent first
 	samples    int
 }
 
-// statementClass is what the server spent on statements of one purpose, planning included.
-type statementClass struct {
-	name  string
-	calls int64
-	time  time.Duration
+// statement is what the server spent on statements of one name.
+type statement struct {
+	name               string
+	calls              int64
+	planning, executed time.Duration
 }
+
+func (s statement) time() time.Duration { return s.planning + s.executed }
 
 // wait is how often a session was found so.
 type wait struct {
@@ -33,13 +39,12 @@ type wait struct {
 	samples      int
 }
 
-// Classes of statements.
+// Names of the statements that sqlc has given none.
 const (
-	classWork     = "the work"
-	classBoundary = "boundary queries, with their settings"
-	classFence    = "fence and progress"
-	classCommit   = "BEGIN, COMMIT"
-	classOther    = "gates, slots, claims, records"
+	statementWork     = "the work"
+	statementBoundary = "boundary query"
+	statementSettings = "settings of the boundary query"
+	statementOther    = "others"
 )
 
 func (b *bench) measureShares(ctx context.Context) error {
@@ -93,58 +98,65 @@ func (b *bench) measureShare(ctx context.Context, server *server, s *section, c 
 		return one, err
 	}
 	one.wall = m.wall
-	one.statements, err = server.statementClasses(ctx)
+	one.statements, err = server.trackedStatements(ctx)
 	return one, err
 }
 
-// statementClasses sorts what was tracked by purpose.
-func (s *server) statementClasses(ctx context.Context) ([]statementClass, error) {
+// trackedStatements sums up by name what was tracked. BEGIN and COMMIT are not in it: of a prepared utility statement pg_stat_statements counts the
+// first execution alone, and the wait for the disk comes after what it sees of a COMMIT.
+func (s *server) trackedStatements(ctx context.Context) ([]statement, error) {
 	rows, err := s.conn.Query(ctx, `
-		SELECT s.query, s.calls, s.total_plan_time + s.total_exec_time
+		SELECT s.query, s.calls, s.total_plan_time, s.total_exec_time
 		FROM pg_stat_statements AS s
-		JOIN pg_database AS d ON d.oid = s.dbid AND d.datname = current_database()`)
+		JOIN pg_database AS d ON d.oid = s.dbid AND d.datname = current_database()
+		WHERE s.query !~* '^(begin|commit)'`)
 	if err != nil {
 		return nil, fmt.Errorf("read pg_stat_statements: %w", err)
 	}
-	classes := []statementClass{{name: classWork}, {name: classCommit}, {name: classFence}, {name: classBoundary}, {name: classOther}}
+	byName := make(map[string]statement)
 	var text string
 	var calls int64
-	var milliseconds float64
-	_, err = pgx.ForEachRow(rows, []any{&text, &calls, &milliseconds}, func() error {
-		for i := range classes {
-			if classes[i].name == classify(text) {
-				classes[i].calls += calls
-				classes[i].time += time.Duration(milliseconds * float64(time.Millisecond))
-			}
-		}
+	var planning, executed float64 // milliseconds
+	_, err = pgx.ForEachRow(rows, []any{&text, &calls, &planning, &executed}, func() error {
+		one := byName[statementName(text)]
+		one.name = statementName(text)
+		one.calls += calls
+		one.planning += time.Duration(planning * float64(time.Millisecond))
+		one.executed += time.Duration(executed * float64(time.Millisecond))
+		byName[one.name] = one
 		return nil
 	})
-	return classes, err
-}
-
-// classify tells a statement's purpose by its text.
-func classify(text string) string {
-	has := func(part string) bool { return strings.Contains(text, part) }
-	switch {
-	case has("UPDATE app.accounts"):
-		return classWork
-	case strings.HasPrefix(text, "BEGIN"), strings.HasPrefix(text, "COMMIT"):
-		return classCommit
-	case has("JobFence"), has("JobProgress"), has("assert_fence"), has("pg_current_xact_id()"):
-		return classFence
-	case has("accounts"), has("enable_sort"):
-		return classBoundary
+	if err != nil {
+		return nil, fmt.Errorf("read pg_stat_statements: %w", err)
 	}
-	return classOther
+	return slices.SortedFunc(maps.Values(byName), func(a, b statement) int { return cmp.Compare(b.time(), a.time()) }), nil
 }
 
-// ownShare is the part of the server's time that goes to anything but the work and the ends of transactions, which every loop has.
+var sqlcName = regexp.MustCompile(`-- name: (\w+)`)
+
+// statementName is sqlc's name, or what the text tells.
+func statementName(text string) string {
+	if match := sqlcName.FindStringSubmatch(text); match != nil {
+		return match[1]
+	}
+	switch {
+	case strings.HasPrefix(text, updateAll[:len("UPDATE app.accounts")]):
+		return statementWork
+	case strings.Contains(text, "enable_sort"):
+		return statementSettings
+	case strings.Contains(text, "accounts"):
+		return statementBoundary
+	}
+	return statementOther
+}
+
+// ownShare is the part of the server's time that goes to anything but the work.
 func (s share) ownShare() float64 {
 	var own, all time.Duration
-	for _, class := range s.statements {
-		all += class.time
-		if class.name != classWork && class.name != classCommit {
-			own += class.time
+	for _, one := range s.statements {
+		all += one.time()
+		if one.name != statementWork {
+			own += one.time()
 		}
 	}
 	if all == 0 {

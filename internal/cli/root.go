@@ -106,6 +106,7 @@ func (a *app) loadConfig(flags *pflag.FlagSet) error {
 		add(f.flag, f.setting)
 	}
 	add("workers", "workers")
+	add("asynchronous-commit", "asynchronous_commit")
 	loaded, err := config.Load(config.Sources{Flags: given, Environ: a.Environ})
 	if err != nil {
 		return err

@@ -31,6 +31,7 @@ See %[1]s help settings for what else can be set.`, a.Name),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.run(cmd.Context(), only, untilIdle) },
 	}
 	cmd.Flags().String("workers", "", "`jobs` that this process may execute at once (default 1)")
+	cmd.Flags().String("asynchronous-commit", "", "false: every sub-batch waits for the disk (default true) (`BOOL`)")
 	cmd.Flags().StringArrayVar(&only, "only", nil, "execute the migration of this `NAME` only; repeatable")
 	cmd.Flags().BoolVar(&untilIdle, "until-idle", false, "end when no migration can be brought forward any more")
 	_ = cmd.RegisterFlagCompletionFunc("only", a.completeMigrations("active", "running", "paused"))

@@ -1,5 +1,7 @@
 package plans
 
+import "fmt"
+
 // Scale is how much a seeded database holds. Nine in ten jobs belong to one migration, and each job has three log rows.
 type Scale struct {
 	// Target is how finely ANALYZE looks at jobs and logs: it samples 300 rows for each point. Default 100, PostgreSQL's own.
@@ -18,6 +20,9 @@ var Large = Scale{Migrations: 10_000, Spread: 9_999, Jobs: 10_000_000}
 //
 // It is analyzed whole: a sample that happens to meet the one running job would expect seven.
 var Small = Scale{Target: 1000, Migrations: 10_000, Spread: 200, Jobs: 200_000}
+
+// HeavyName returns the name of the migration with nine in ten of the jobs.
+func HeavyName(s Scale) string { return fmt.Sprintf("migration_%d", s.heavy()) }
 
 // heavy is the id of the migration with nine in ten of the jobs; it is running.
 func (s Scale) heavy() int { return s.Migrations / 2 }

@@ -75,14 +75,14 @@ FROM generate_series(0, $2::integer - 1) AS m`, firstMonth, months)
 const seedMigrations = `
 INSERT INTO bbm.batched_background_migrations (
     id, name, work_name, work_checksum, table_name, table_oid, root_table_oid, cursor_columns, max_key, frontier_key, batch_size,
-    status, failure_error_code, failure_message, total_tuple_count, last_claimed_at, enqueued_by,
+    parallelism, status, failure_error_code, failure_message, total_tuple_count, last_claimed_at, enqueued_by,
     created_at, updated_at, started_at, finished_at
 )
 OVERRIDING SYSTEM VALUE
 SELECT
     s.i, 'migration_' || s.i, 'work_' || s.i % 1000, md5((s.i % 1000)::text), 'public.table_' || s.i % 500,
     100000 + s.i % 500, 100000 + s.i % 500, '{id}', ARRAY[(50000::bigint * 10000000)::text], ARRAY[(50000::bigint * 10000000)::text], 50000,
-    s.status,
+    4, s.status,
     CASE WHEN s.status = 'failed' THEN 'max_attempts'::bbm.migration_failure_code END,
     CASE WHEN s.status = 'failed' THEN 'job 1 failed in 5 of 5 attempts; the last: check_violation: new row violates a constraint' END,
     50000, s.at, 'deploy', s.at, s.at, s.at, CASE WHEN s.status = 'finished' THEN s.at + interval '1 day' END

@@ -166,18 +166,14 @@ func (st *stage) warnOfRole(writes []Write, role dbgen.PreviewRoleRow) {
 	if !role.IsSuperuser {
 		return
 	}
-	var lent []string
+	lent := []string{"functions", "defaults"}
 	for _, w := range writes {
 		for _, t := range w.Triggers {
 			if t.IsEnabled && !t.IsDefiner {
-				lent = append(lent, t.Name)
+				lent = append(lent, "the trigger "+t.Name)
 			}
 		}
 	}
-	reach := "functions, defaults and triggers"
-	if lent != nil {
-		reach = "the triggers " + strings.Join(lent, ", ") + ", and functions and defaults,"
-	}
-	st.warn("superuser", "%s is a superuser, and lends its rights to %s that others may have written; run as a role with just the rights that the work needs",
-		role.Name, reach)
+	st.warn("superuser", "%s is a superuser, and lends its rights to whatever the statement calls, whoever wrote it (%s): run the work as a role with just the rights "+
+		"that it needs", role.Name, strings.Join(lent, ", "))
 }

@@ -42,10 +42,15 @@ type Executor struct {
 	names    []string // of each work
 	offers   []string // works, and "name:" of each for migrations without a pinned version
 
-	// What belongs to the present connection.
+	connected
+}
+
+// connected is what an executor knows through its present connection, and forgets with it.
+type connected struct {
 	conn         *pgx.Conn
 	slot         int32 // 0: none
 	usedSlot     bool  // a job was executed in it
+	isBusy       bool  // the last step found something to do
 	announced    []string
 	sessionOf    sessionSettings
 	targets      map[int64]*work.Statements // by migration
@@ -100,13 +105,9 @@ func (e *Executor) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errConnectionLost, err)
 	}
-	e.conn = conn
-	e.slot, e.usedSlot = 0, false
-	e.announced = []string{}
-	e.ended, e.recoveredAt = nil, time.Time{}
-	e.sessionOf = sessionSettings{}
-	e.targets = make(map[int64]*work.Statements)
-	e.halvings = make(map[int64]int)
+	e.connected = connected{
+		conn: conn, announced: []string{}, targets: make(map[int64]*work.Statements), halvings: make(map[int64]int),
+	}
 	return nil
 }
 
@@ -130,15 +131,18 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 		return e.standBy(ctx)
 	}
 	defer e.recordEnded()
-	idle := e.config.PollInterval
+	idleFor := e.config.PollInterval
 	for ctx.Err() == nil {
 		wake := e.runner.wake.next()
 		result, err := e.step(ctx, workCtx)
+		e.isBusy = result == busy && err == nil
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case e.conn.IsClosed(), errors.Is(err, errConnectionLost):
-			return fmt.Errorf("%w: %w", errConnectionLost, err)
+		case errors.Is(err, errConnectionLost):
+			return err
+		case e.conn.IsClosed():
+			return e.lost(err)
 		case errors.Is(err, ErrExecutionDisabled) && e.config.UntilIdle:
 			return err
 		case errors.Is(err, ErrLockInUse), errors.Is(err, ErrExecutionDisabled):
@@ -146,27 +150,26 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 		case err != nil:
 			e.log.Error("step failed", "error", err)
 		case result == busy:
-			idle = e.config.PollInterval
+			idleFor = e.config.PollInterval
 			continue
 		default:
 			e.log.Debug("nothing to do")
 		}
-		wait := jitter(idle)
+		wait := jitter(idleFor)
 		if result == waiting {
 			wait = min(wait, waitingInterval)
 		} else if e.config.UntilIdle && err == nil {
-			done, err := e.isSettled(ctx)
+			settled, err := e.isSettled(ctx)
 			if err != nil {
 				return e.lost(err)
 			}
-			if done {
+			if settled {
 				return nil
 			}
 		}
+		idleFor = min(idleFor*3/2, idleLimit*e.config.PollInterval)
 		if sleepUnless(ctx, wait, wake) {
-			idle = e.config.PollInterval
-		} else {
-			idle = min(idle*3/2, idleLimit*e.config.PollInterval)
+			idleFor = e.config.PollInterval
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -33,11 +34,20 @@ func churn(ctx context.Context, conn *pgx.Conn, r *rand.Rand, keys int) (transac
 }
 
 func TestRowsThatAreThereAllAlongAreChangedOnceWhileOthersChangeTheTable(t *testing.T) {
+	for name, workers := range map[string]int{"by one worker": 1, "by three workers": 3} {
+		t.Run(name, func(t *testing.T) {
+			w := setup(t, 0)
+			testChurn(t, w, workers)
+		})
+	}
+}
+
+func testChurn(t *testing.T, w *world, workers int) {
 	const keys = 2000
-	w := setup(t, 0)
 	w.exec(`CREATE TABLE public.keys (id int PRIMARY KEY, pad text NOT NULL DEFAULT '', n int NOT NULL DEFAULT 0)`)
 	w.exec(`INSERT INTO public.keys (id) SELECT 2 * g FROM generate_series(1, $1::int) AS g`, keys)
 	w.exec(`INSERT INTO public.keys (id) SELECT 2 * g + 1 FROM generate_series(1, $1::int) AS g WHERE g % 3 = 0`, keys)
+	w.exec(`UPDATE bbm.fleet_settings SET slots = $1`, workers)
 
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -52,7 +62,12 @@ func TestRowsThatAreThereAllAlongAreChangedOnceWhileOthersChangeTheTable(t *test
 		})
 	}
 	w.enqueue("count", "public.keys", 100, 7)
-	require.NoError(t, w.runUntilIdle(counter(t, "public.keys", "id")))
+	w.exec(`UPDATE bbm.batched_background_migrations SET parallelism = $1`, workers)
+	config := w.config()
+	config.Workers = workers
+	runCtx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, w.runner(config, counter(t, "public.keys", "id")).Run(runCtx))
 	stop()
 	require.NoError(t, others.Wait())
 	for _, transactions := range made {

@@ -18,9 +18,10 @@ func counter(t *testing.T, table, cursor string, headers ...string) *work.Work {
 	return parse(t, "count", fmt.Sprintf("%s\n\n-- +bbm Work\nUPDATE %s AS \"A b\" SET n = n + 1 WHERE @batch(\"A b\")", head, table))
 }
 
-// countEach runs a counter over its table and proves that each row was changed exactly once, and that the counts say so.
-func (w *world) countEach(counter *work.Work, batchSize, subBatchSize int) {
+// countEach runs a counter over its table in small jobs and proves that each row was changed exactly once, and that the counts say so.
+func (w *world) countEach(counter *work.Work) {
 	w.t.Helper()
+	const batchSize, subBatchSize = 50, 7
 	rows := one[int](w, `SELECT count(*) FROM `+counter.Table)
 	require.Greater(w.t, rows, batchSize, "the table holds more than one job")
 	w.enqueue("count", counter.Table, batchSize, subBatchSize)
@@ -80,7 +81,24 @@ func TestKeysOfEveryType(t *testing.T) {
 				texts = append(texts, awkwardTexts())
 			}
 			w.exec(fmt.Sprintf(`INSERT INTO public.keys (id) SELECT v::%s FROM (%s) AS x (v)`, name, values), texts...)
-			w.countEach(counter(t, "public.keys", "id"), 50, 7)
+			w.countEach(counter(t, "public.keys", "id"))
+		})
+	}
+}
+
+// The bounds of a migration are written in UTC, those of its jobs in the time zone of the work: two texts of one time.
+func TestTimesInTheTimeZoneOfTheWork(t *testing.T) {
+	for name, tc := range map[string]struct{ cursor, key string }{
+		"of one":     {"at", "PRIMARY KEY (at)"},
+		"as a first": {"at, id", "PRIMARY KEY (at, id)"},
+		"as a last":  {"id, at", "PRIMARY KEY (id, at)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := setup(t, 0)
+			w.exec(`CREATE TABLE public.keys (at timestamptz, id int NOT NULL DEFAULT 0, n int NOT NULL DEFAULT 0, ` + tc.key + `)`)
+			w.exec(`INSERT INTO public.keys (at) ` + `SELECT v::timestamptz FROM (` + awkwardTimes + `) AS x`)
+			w.exec(`INSERT INTO public.keys (at) SELECT '2025-11-02 04:00:00Z'::timestamptz + g * interval '1 minute' FROM generate_series(1, 240) AS g`)
+			w.countEach(counter(t, "public.keys", tc.cursor, "-- timezone: America/New_York"))
 		})
 	}
 }
@@ -101,7 +119,7 @@ func TestTextsInTheOrderOfALocale(t *testing.T) {
 			w.exec(`CREATE TABLE public.keys (id text COLLATE public.locale NOT NULL, n int NOT NULL DEFAULT 0)`)
 			w.exec(`CREATE ` + tc.index + ` ON public.keys (id)`)
 			w.exec(`INSERT INTO public.keys (id) SELECT DISTINCT v COLLATE "C" FROM unnest($1::text[]) AS v`, awkwardTexts())
-			w.countEach(counter(t, "public.keys", "id", tc.header), 50, 7)
+			w.countEach(counter(t, "public.keys", "id", tc.header))
 		})
 	}
 }
@@ -128,7 +146,7 @@ func TestCompositeKeys(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := setup(t, 0)
 			w.exec(tc.create)
-			w.countEach(counter(t, tc.table, tc.cursor), 50, 7)
+			w.countEach(counter(t, tc.table, tc.cursor))
 		})
 	}
 }
@@ -161,7 +179,7 @@ func TestPartitionedTables(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := setup(t, 0)
 			w.exec(tc.create)
-			w.countEach(counter(t, tc.table, tc.cursor), 50, 7)
+			w.countEach(counter(t, tc.table, tc.cursor))
 			require.Zero(t, one[int](w, `SELECT coalesce(sum(n), 0) - (SELECT sum(n) FROM `+tc.table+`) FROM public.keys`), "rows outside of the target are left alone")
 		})
 	}
@@ -183,7 +201,7 @@ func TestRowsOfRepeatedKeysStayTogether(t *testing.T) {
 			w.exec(`INSERT INTO public.keys (a, b) ` + tc.rows)
 			w.exec(`CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.changed_by := pg_current_xact_id(); RETURN NEW; END $$`)
 			w.exec(`CREATE TRIGGER note BEFORE UPDATE ON public.keys FOR EACH ROW EXECUTE FUNCTION public.note()`)
-			w.countEach(counter(t, "public.keys", tc.cursor, "-- repeated_keys: yes"), 50, 7)
+			w.countEach(counter(t, "public.keys", tc.cursor, "-- repeated_keys: yes"))
 			require.Equal(t, 1, one[int](w, `SELECT max(c) FROM (SELECT count(DISTINCT changed_by) AS c FROM public.keys GROUP BY `+tc.cursor+`) AS k`),
 				"the sub-batches in which the rows of one key were changed")
 		})

@@ -114,6 +114,6 @@ func readCost(b *testing.B, conn *pgx.Conn, name string) (c cost) {
 			WHERE m.name = $1
 		) AS jobs`, name).Scan(&c.rows, &c.all, &c.firstTenth, &c.lastTenth)
 	require.NoError(b, err)
-	require.EqualValues(b, benchmarkRows, c.rows)
+	require.InDelta(b, benchmarkRows, c.rows, 0)
 	return c
 }

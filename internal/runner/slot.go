@@ -61,9 +61,8 @@ func (e *Executor) recoverLostJobs(ctx context.Context, slots []int32) error {
 			return err
 		}
 	}
-	// Between two jobs of our own the others are not asked each time.
-	if time.Since(e.recoveredAt) < e.config.PollInterval {
-		return nil
+	if e.isBusy && time.Since(e.recoveredAt) < e.config.PollInterval {
+		return nil // between two jobs of our own is no poll
 	}
 	e.recoveredAt = time.Now()
 	for _, slot := range slots {

@@ -13,12 +13,15 @@ import (
 
 // plan is one node of EXPLAIN's JSON.
 type plan struct {
-	NodeType  string `json:"Node Type"`
-	Relation  string `json:"Relation Name"`
-	IndexCond string `json:"Index Cond"`
-	Hit       int    `json:"Shared Hit Blocks"`
-	Read      int    `json:"Shared Read Blocks"`
-	Plans     []plan
+	NodeType    string `json:"Node Type"`
+	Relation    string `json:"Relation Name"`
+	Index       string `json:"Index Name"`
+	IndexCond   string `json:"Index Cond"`
+	Filter      string `json:"Filter"`
+	HeapFetches int    `json:"Heap Fetches"`
+	Hit         int    `json:"Shared Hit Blocks"`
+	Read        int    `json:"Shared Read Blocks"`
+	Plans       []plan
 }
 
 // pages is how many pages the statement read, cached or not.
@@ -91,7 +94,7 @@ CREATE TABLE public.hashes_2 PARTITION OF public.hashes FOR VALUES WITH (MODULUS
 INSERT INTO public.hashes SELECT * FROM public.comp;`
 
 // on builds the statements of a work on one of the big tables.
-func on(t *testing.T, table string, columns ...Column) *Statements {
+func on(t testing.TB, table string, columns ...Column) *Statements {
 	t.Helper()
 	target := Target{Schema: "public", Table: table, Columns: columns}
 	w := &Work{Name: "count", Table: "public." + table}

@@ -62,7 +62,10 @@ INSERT INTO shop.tenants SELECT i, 0.19 FROM generate_series(1, 4) AS i;
 CREATE TABLE shop.order_lines (tenant_id int, id bigint, gross_price numeric, net_price numeric, tax numeric, PRIMARY KEY (tenant_id, id));
 INSERT INTO shop.order_lines SELECT i % 4 + 1, i, 119 FROM generate_series(1, 10) AS i;
 CREATE TABLE public.sessions (id uuid PRIMARY KEY, ended_at timestamptz);
-INSERT INTO public.sessions SELECT gen_random_uuid(), '2024-01-01 UTC'::timestamptz + i * interval '1 day' FROM generate_series(1, 10) AS i;`)
+INSERT INTO public.sessions SELECT gen_random_uuid(), '2024-01-01 UTC'::timestamptz + i * interval '1 day' FROM generate_series(1, 10) AS i;
+CREATE SCHEMA billing;
+CREATE TABLE billing.invoices (id bigint PRIMARY KEY, status text, updated_at timestamptz);
+INSERT INTO billing.invoices SELECT i, CASE WHEN i % 10 = 0 THEN 'draft' ELSE 'paid' END, '2024-01-01' FROM generate_series(1, 100) AS i;`)
 	domain, before := "example.com", "2024-02-01"
 	arguments := Arguments{"domain": &domain, "before": &before}
 	types := map[string]string{"tenant_id": "integer", "id": "bigint"}

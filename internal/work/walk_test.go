@@ -16,7 +16,7 @@ import (
 func TestMain(m *testing.M) { dbtest.Main(m) }
 
 // connect gives a session like the runner's on a database of its own.
-func connect(t *testing.T) *pgx.Conn {
+func connect(t testing.TB) *pgx.Conn {
 	t.Helper()
 	conn := dbtest.Connect(t, dbtest.NewEmpty(t))
 	execute(t, conn, "SET search_path = pg_catalog")
@@ -24,7 +24,7 @@ func connect(t *testing.T) *pgx.Conn {
 	return conn
 }
 
-func execute(t *testing.T, conn *pgx.Conn, sql string, values ...any) {
+func execute(t testing.TB, conn *pgx.Conn, sql string, values ...any) {
 	t.Helper()
 	_, err := conn.Exec(t.Context(), sql, values...)
 	require.NoError(t, err, sql)
@@ -38,7 +38,7 @@ type bound struct {
 }
 
 // boundary asks where a piece of the range ends; false when the range holds no row.
-func boundary(t *testing.T, conn *pgx.Conn, s *Statements, r Range, limit int) (bound, bool) {
+func boundary(t testing.TB, conn *pgx.Conn, s *Statements, r Range, limit int) (bound, bool) {
 	t.Helper()
 	sql, values := s.Boundary(r, limit)
 	answer, err := conn.Query(t.Context(), sql, values...)
@@ -64,7 +64,7 @@ func boundary(t *testing.T, conn *pgx.Conn, s *Statements, r Range, limit int) (
 }
 
 // lastKey is the greatest key; nil in an empty table.
-func lastKey(t *testing.T, conn *pgx.Conn, s *Statements) Key {
+func lastKey(t testing.TB, conn *pgx.Conn, s *Statements) Key {
 	t.Helper()
 	var key Key
 	if err := conn.QueryRow(t.Context(), s.LastKey()).Scan(&key); !errors.Is(err, pgx.ErrNoRows) {

@@ -37,6 +37,8 @@ func run(ctx context.Context, args []string) error {
 		return write(ctx, "large", plans.Large)
 	case slices.Equal(args, []string{"write", "-small"}):
 		return write(ctx, "small", plans.Small)
+	case slices.Equal(args, []string{"bench"}):
+		return bench(ctx)
 	case len(args) > 1 && args[0] == "vet":
 		return vet(ctx, args[1:])
 	}

@@ -1,0 +1,122 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/work"
+)
+
+// lockForClaim is the first round trip. It returns no rows when the migration may not be claimed from (any more).
+func (e *Executor) lockForClaim(
+	ctx context.Context, c *claimedJob,
+) (locked dbgen.MigrationLockClaimableRow, waiting *dbgen.Job, end *endpoint, err error) {
+	var (
+		m     = c.migration
+		p     pipeline
+		lock  = dbgen.MigrationLockClaimableParams{MigrationID: m.ID}
+		claim = dbgen.JobClaimParams{MigrationID: m.ID, Slot: e.slot, Runner: e.identity}
+		rest  = work.Range{After: m.FrontierKey, Until: m.MaxKey}
+		isCut = sameKey(m.FrontierKey, m.MaxKey)
+	)
+	p.batch.Queue(beginReadCommitted)
+	_ = e.queries.TableLock(ctx, p.queue(), int64(m.RootTableOid))
+	_, _ = e.queries.MigrationLockClaimable(ctx, p.queue(), lock)
+	_, _ = e.queries.JobClaim(ctx, p.queue(), claim)
+	if !isCut {
+		p.queueBoundary(c.statements, rest, max(1, int(*m.BatchSize>>e.halvings[m.ID])))
+	}
+	p.send(ctx, e.conn)
+	defer func() {
+		if closeErr := p.close(); err == nil {
+			err = closeErr
+		}
+	}()
+
+	if _, err := p.results.Exec(); err != nil {
+		// BEGIN itself does not fail: what does is the preparation, before it, of the one statement about the user's table.
+		return locked, nil, nil, fmt.Errorf("%w: %w", ErrJobEndpointNotFound, err)
+	}
+	if err := e.queries.TableLock(ctx, p.replay(), int64(m.RootTableOid)); err != nil {
+		return locked, nil, nil, fmt.Errorf("%w: %w", errTableBusy, err)
+	}
+	if locked, err = e.queries.MigrationLockClaimable(ctx, p.replay(), lock); err != nil {
+		return locked, nil, nil, fmt.Errorf("lock migration: %w", err)
+	}
+	started, err := e.queries.JobClaim(ctx, p.replay(), claim)
+	if err == nil {
+		job := dbgen.Job(started)
+		return locked, &job, nil, nil
+	}
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return locked, nil, nil, fmt.Errorf("start waiting job: %w", err)
+	}
+	if isCut {
+		return locked, nil, nil, nil
+	}
+	found, err := p.readBoundary(rest)
+	if err != nil {
+		return locked, nil, nil, err
+	}
+	return locked, nil, &found, nil
+}
+
+// commitClaim is the second round trip: it cuts a new job where an end is given, finds where the first sub-batch ends, and commits.
+func (e *Executor) commitClaim(ctx context.Context, c *claimedJob, end *endpoint) (err error) {
+	var (
+		m     = c.migration
+		p     pipeline
+		cut   dbgen.JobCutParams
+		start = dbgen.MigrationStartParams{MigrationID: m.ID, ChangedBy: e.identity}
+	)
+	rest := work.Range{After: c.ProgressKey, Until: c.UntilKey}
+	if end != nil {
+		rest = work.Range{After: m.FrontierKey, Until: end.key}
+		cut = dbgen.JobCutParams{MigrationID: m.ID, AfterKey: rest.After, UntilKey: rest.Until, Slot: e.slot, Runner: e.identity}
+		_, _ = e.queries.JobCut(ctx, p.queue(), cut)
+	}
+	isStart := m.Status == dbgen.BBMMigrationStatusActive
+	if isStart {
+		_, _ = e.queries.MigrationStart(ctx, p.queue(), start)
+	}
+	isDone := sameKey(rest.After, rest.Until)
+	if !isDone {
+		p.queueBoundary(c.statements, rest, newSizer(m).rows())
+	}
+	p.batch.Queue("COMMIT")
+	p.send(ctx, e.conn)
+	defer func() {
+		if closeErr := p.close(); err == nil {
+			err = closeErr
+		}
+	}()
+
+	if end != nil {
+		job, err := e.queries.JobCut(ctx, p.replay(), cut)
+		if err != nil {
+			return fmt.Errorf("cut job: %w", err)
+		}
+		c.Job = dbgen.Job(job)
+		e.halvings[m.ID] = max(0, e.halvings[m.ID]-1)
+	}
+	if isStart {
+		if _, err := e.queries.MigrationStart(ctx, p.replay(), start); err != nil {
+			return fmt.Errorf("start migration: %w", err)
+		}
+	}
+	if !isDone {
+		first, err := p.readBoundary(rest)
+		if err != nil {
+			return err
+		}
+		c.first = &first
+	}
+	if _, err := p.results.Exec(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
