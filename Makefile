@@ -40,6 +40,7 @@ lint: ## check formatting and look for defects
 	@unformatted=$$(gofmt -l .) && { test -z "$$unformatted" || { echo "gofmt these files:" "$$unformatted"; exit 1; }; }
 	go vet ./...
 	$(GOLANGCI) run
+	go run ./internal/plans/tool vet $(SQLC) vet
 
 # Generated aside, so that files of queries that are gone go as well, and a failure leaves everything as it was.
 GENERATE = copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -R sqlc.yaml queries schema "$$copy" && \
@@ -53,9 +54,33 @@ sqlc: ## generate internal/dbgen from queries/ and schema/
 sqlc-diff: ## fail when internal/dbgen is not what make sqlc would generate
 	@$(GENERATE) && { diff -ru internal/dbgen "$$copy/internal/dbgen" || { echo "internal/dbgen is stale: run make sqlc"; exit 1; }; }
 
+# The first run loads 10 million jobs into a local cluster that is kept: minutes, and 10 GB of disk.
+.PHONY: plans
+plans: ## write queries/plans from 10 million jobs
+	go run ./internal/plans/tool write
+
+.PHONY: plans-small
+plans-small: ## the same from a small database, which yields the same plans
+	go run ./internal/plans/tool write -small
+
+.PHONY: plans-check
+plans-check: bin/test-server ## prove that the small database yields the plans of the large one
+	BBM_PLANS_LARGE=1 ./bin/test-server go test -count=1 -v -timeout 30m -run TheSmallSeedYields ./internal/plans
+
+.PHONY: bench-scale
+bench-scale: ## measure our own statements at 10 million jobs and write docs/scale.md
+	go run ./internal/plans/tool bench
+
 .PHONY: demo
 demo: ## run a million rows on a throwaway server
 	go run ./cmd/bbm-runner demo
+
+BENCH_FLAGS =
+
+.PHONY: bench
+bench: ## measure against plain SQL and write docs/benchmarks.md (BENCH_FLAGS=--quick: a smoke test; --large: 10 million rows too)
+	go build -o bin/bench ./internal/bench
+	./bin/bench $(BENCH_FLAGS)
 
 .PHONY: clean
 clean: ## remove what the other targets built

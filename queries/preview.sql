@@ -47,8 +47,8 @@ SELECT
 FROM part AS p;
 
 -- name: PreviewBlockers :many
--- Whom a session waits for, what for, and what they hold of a table; no row while it does not wait. A prepared transaction has the pid 0.
--- What the role may not see of others is empty.
+-- Whom a session waits for, what for, and what they hold of a table or of the one that it waits for; no row while it does not wait. A prepared
+-- transaction has the pid 0. What the role may not see of others is empty.
 -- Called by: preview.Sample, from a second connection, while a sample runs.
 -- Index: none; reads the lock table.
 -- Locks: nothing; the lock table for an instant.
@@ -87,7 +87,10 @@ SELECT
           AND h.granted
           AND h.locktype = 'relation'
           AND c.relkind IN ('r', 'p')
-          AND h.relation IN (SELECT p.oid FROM part AS p)
+          AND (
+              h.relation IN (SELECT p.oid FROM part AS p)
+              OR h.relation IN (SELECT w.relation FROM pg_catalog.pg_locks AS w WHERE w.pid = @waiting_pid::integer AND NOT w.granted)
+          )
         ORDER BY 1
     )::text[] AS holds
 FROM unnest(pg_blocking_pids(@waiting_pid::integer)) AS b (pid)

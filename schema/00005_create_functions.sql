@@ -79,6 +79,7 @@ BEGIN
         partition_name := child.relname;
         RETURN NEXT;
     END LOOP;
+    EXECUTE format('DELETE FROM bbm.%I WHERE created_at < $1', parent || '_default') USING at - retention;
 END
 $$;
 -- +goose StatementEnd

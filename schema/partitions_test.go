@@ -95,6 +95,13 @@ func TestRowsOfTheDefaultPartitionAreMovedToTheirMonth(t *testing.T) {
 	require.Empty(t, w.logged(), "the history goes with its migration, from every partition")
 }
 
+func TestRowsOfTheDefaultPartitionPastRetentionGoToo(t *testing.T) {
+	w := setupJob(t)
+	w.log("2030-01-01 00:00:00Z", "2031-06-01 00:00:00Z")
+	w.maintain("6 months", "2031-11-15Z")
+	require.Equal(t, []string{"2031-06-01 00:00:00.000000 in default"}, w.logged())
+}
+
 func TestMonthsAreThoseOfUTCWhateverTheSessionsSettings(t *testing.T) {
 	w := setupJob(t)
 	for i, setting := range []string{`TimeZone = 'Pacific/Kiritimati'`, `DateStyle = 'SQL, DMY'`, `DateStyle = 'German'`, `DateStyle = 'Postgres, MDY'`} {

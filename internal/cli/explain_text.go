@@ -26,6 +26,7 @@ func (a *app) printExplanation(e *preview.Explanation) {
 		{"jobs", fmt.Sprintf("~%s of %s rows", count(e.Jobs), count(int64(e.BatchSize)))},
 		{"sub-batches", fmt.Sprintf("~%s of %s", count(e.SubBatches), subBatch)},
 		{"range shown", rangeText(e.Range)},
+		{"", foundText(e.Range)},
 		{"role", e.Role},
 	}
 	for i, s := range e.Settings {
@@ -82,7 +83,14 @@ func rangeText(r *preview.Range) string {
 	if r.After != nil {
 		after = "above " + keyText(r.After)
 	}
-	return fmt.Sprintf("%s up to %s: %s rows from the middle (%s)", after, keyText(r.Until), count(r.Rows), r.Found)
+	return fmt.Sprintf("%s up to %s: %s rows from the middle", after, keyText(r.Until), count(r.Rows))
+}
+
+func foundText(r *preview.Range) string {
+	if r == nil {
+		return ""
+	}
+	return r.Found
 }
 
 func argumentValues(arguments work.Arguments) string {

@@ -16,7 +16,7 @@ func TestABlockedSampleGivesUpAndNamesWhoHoldsTheLock(t *testing.T) {
 	for name, c := range map[string]struct{ lock, waitsFor, holds string }{
 		"a row":      {"UPDATE public.items SET n = 1 WHERE id = 3", "ShareLock on transaction ", "RowExclusiveLock on public.items"},
 		"the table":  {"LOCK TABLE public.items IN SHARE MODE", "RowExclusiveLock on public.items", "ShareLock on public.items"},
-		"everything": {"LOCK TABLE public.items IN ACCESS EXCLUSIVE MODE", "AccessShareLock on public.items", ""},
+		"everything": {"LOCK TABLE public.items IN ACCESS EXCLUSIVE MODE", "AccessShareLock on public.items", "AccessExclusiveLock on public.items"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := setup(t, items)

@@ -29,15 +29,15 @@ func (st *stage) hot(w Write, role dbgen.PreviewRoleRow) *HOT {
 	room := 100 - w.Fillfactor
 	switch {
 	case !h.IsPossible:
-		h.Meaning = fmt.Sprintf("no: %s depends on an assigned column, so each row that gets another value there gets a new entry in all %d indexes of the table: "+
-			"about %d records of WAL a row, and old entries that stay until VACUUM", strings.Join(h.BlockedBy, ", "), len(w.Indexes), len(w.Indexes)+1)
-		st.warn("indexed_column", "the update of %s assigns what %s depends on: its rows are written to all %d indexes, and the old entries stay until VACUUM",
-			w.Table, strings.Join(h.BlockedBy, ", "), len(w.Indexes))
+		h.Meaning = fmt.Sprintf("no: %s depends on an assigned column, so each row that gets another value there gets a new entry in %s of the table: "+
+			"about %d records of WAL a row, and old entries that stay until VACUUM", strings.Join(h.BlockedBy, ", "), allIndexes(w), len(w.Indexes)+1)
+		st.warn("indexed_column", "the update of %s assigns what %s depends on: its rows are written to %s, and the old entries stay until VACUUM",
+			w.Table, strings.Join(h.BlockedBy, ", "), allIndexes(w))
 	case room == 0:
 		h.Meaning = fmt.Sprintf("where the page has room: no assigned column is indexed, but fillfactor 100 leaves none in full pages; a row that moves to another page "+
-			"gets a new entry in all %d indexes", len(w.Indexes))
-		st.warn("no_room", "%s has fillfactor 100: in full pages its updated rows find no room, move, and are written to all %d indexes; a lower fillfactor holds for "+
-			"pages that are filled from then on (VACUUM FULL rewrites all)", w.Table, len(w.Indexes))
+			"gets a new entry in %s", allIndexes(w))
+		st.warn("no_room", "%s has fillfactor 100: in full pages its updated rows find no room, move, and are written to %s; a lower fillfactor holds for "+
+			"pages that are filled from then on (VACUUM FULL rewrites all)", w.Table, allIndexes(w))
 	default:
 		h.Meaning = fmt.Sprintf("yes, where the page has room: no assigned column is indexed, and fillfactor %d keeps %d %% of a page free; such a row costs one record of "+
 			"WAL and no index entry, and its old version is cleared without VACUUM", w.Fillfactor, room)
@@ -49,4 +49,11 @@ func (st *stage) hot(w Write, role dbgen.PreviewRoleRow) *HOT {
 		h.Meaning += "; a trigger before each row may assign more"
 	}
 	return h
+}
+
+func allIndexes(w Write) string {
+	if len(w.Indexes) == 1 {
+		return "the only index"
+	}
+	return fmt.Sprintf("all %d indexes", len(w.Indexes))
 }

@@ -103,7 +103,7 @@ func TestALockHeldByAnotherSessionIsWaitedOutWithoutAnAttempt(t *testing.T) {
 func TestABoundaryQueryThatFailsHoldsTheMigration(t *testing.T) {
 	w := setup(t, 20)
 	w.enqueue("count", "public.items", 10, 10)
-	w.exec(`UPDATE bbm.batched_background_migrations SET job_interval = '100 ms'`)
+	w.exec(`UPDATE bbm.batched_background_migrations SET job_interval = '1 hour'`)
 	config := w.daemon()
 	config.LockTimeout = 30 * time.Millisecond
 	stop := w.start(w.runner(config, parse(t, "count", increment)))
@@ -113,6 +113,7 @@ func TestABoundaryQueryThatFailsHoldsTheMigration(t *testing.T) {
 	require.NoError(t, err)
 	_, err = tx.Exec(w.ctx, `LOCK TABLE public.items IN ACCESS EXCLUSIVE MODE`)
 	require.NoError(t, err)
+	w.exec(`UPDATE bbm.batched_background_migrations SET job_interval = '0'`)
 	w.eventually(`SELECT on_hold_until > now() FROM bbm.batched_background_migrations`)
 	require.Contains(t, one[string](w, `SELECT hold_reason FROM bbm.batched_background_migrations`), runner.ErrJobEndpointNotFound.Error())
 	require.NoError(t, tx.Rollback(w.ctx))
