@@ -1,9 +1,12 @@
 -- name: JobFence :one
 -- Proves that the job is still ours and stands where we think, and holds it for this transaction. No row: fenced off, roll back.
+-- The work that follows is planned for its range; our own statements keep their generic plans.
 -- Called by: runner.(*Executor).subBatch, first in the transaction of each sub-batch.
 -- Index: batched_background_migration_jobs_pkey.
 -- Locks: the row of the job, until the commit of the sub-batch.
-SELECT pg_current_xact_id()::text AS transaction_id
+SELECT
+    pg_current_xact_id()::text AS transaction_id,
+    set_config('plan_cache_mode', 'force_custom_plan', true) AS plan_cache_mode
 FROM bbm.batched_background_migration_jobs AS j
 WHERE j.id = @job_id
   AND j.status = 'running'
@@ -14,20 +17,15 @@ FOR UPDATE;
 
 -- name: JobProgress :one
 -- Moves the progress with the data that it counts, and reads back whether to go on. Raises BBM01 when the job, the lock of the slot or the
--- transaction that JobFence saw is no longer ours, so that a COMMIT sent behind it cannot take effect.
+-- transaction that JobFence saw is no longer ours, so that a COMMIT sent behind it cannot take effect. The lock is held twice, so that giving
+-- it back once proves that it is ours, without a look at the lock table of the server. The commit waits for the disk unless both allow it not to.
 -- Called by: runner.(*Executor).subBatch, last before COMMIT.
 -- Index: batched_background_migration_jobs_pkey.
 -- Locks: the row of the job, until the commit of the sub-batch.
-WITH held_slot AS (
-    SELECT l.pid
-    FROM pg_catalog.pg_locks AS l
-    WHERE l.locktype = 'advisory'
-      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database())
-      AND l.classid = 1650617601
-      AND l.objid = @slot::oid
-      AND l.objsubid = 2
-      AND l.granted
-      AND l.pid = pg_backend_pid()
+WITH held_slot AS MATERIALIZED (
+    SELECT
+        pg_advisory_unlock(1650617601, @slot::integer) AS was_held,
+        pg_try_advisory_lock(1650617601, @slot::integer) AS is_held
 ), progressed_job AS (
     UPDATE bbm.batched_background_migration_jobs AS j
     SET
@@ -40,7 +38,7 @@ WITH held_slot AS (
       AND j.status = 'running'
       AND j.claims = @claims
       AND pg_current_xact_id_if_assigned()::text = @transaction_id::text
-      AND EXISTS (SELECT FROM held_slot)
+      AND (SELECT h.was_held AND h.is_held FROM held_slot AS h)
     RETURNING j.id
 )
 
@@ -51,7 +49,9 @@ SELECT
     coalesce(m.on_hold_until > now(), false)::boolean AS is_on_hold,
     m.pause,
     m.sub_batch_size,
-    m.asynchronous_commit
+    set_config(
+        'synchronous_commit', CASE WHEN m.asynchronous_commit AND @may_commit_asynchronously::boolean THEN 'off' ELSE 'on' END, true
+    ) AS synchronous_commit
 FROM bbm.batched_background_migrations AS m
 CROSS JOIN bbm.fleet_settings AS f
 WHERE m.id = @migration_id;

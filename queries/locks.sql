@@ -1,16 +1,20 @@
 -- name: SlotTryLock :one
--- Takes the advisory lock of a slot for the session; false when another runner holds it.
+-- Takes the advisory lock of a slot for the session, twice (see JobProgress); false when another runner holds it.
 -- Called by: runner.(*Executor).takeSlot, runner.(*Executor).recoverLostJobs.
 -- Index: none.
 -- Locks: advisory (1650617601, slot), until SlotUnlock or the end of the session.
-SELECT pg_try_advisory_lock(1650617601, @slot::integer) AS locked;
+SELECT (
+    pg_try_advisory_lock(1650617601, @slot::integer) AND pg_try_advisory_lock(1650617601, @slot::integer)
+)::boolean AS locked;
 
 -- name: SlotUnlock :one
 -- Gives a slot back; false when this session does not hold it.
 -- Called by: runner.(*Executor).releaseSlot, runner.(*Executor).recoverLostJobs.
 -- Index: none.
 -- Locks: nothing.
-SELECT pg_advisory_unlock(1650617601, @slot::integer) AS unlocked;
+SELECT (
+    pg_advisory_unlock(1650617601, @slot::integer) AND pg_advisory_unlock(1650617601, @slot::integer)
+)::boolean AS unlocked;
 
 -- name: SlotListRunning :many
 -- The slots that a job is running in, above the present number of slots too.

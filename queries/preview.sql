@@ -1,11 +1,12 @@
 -- name: PreviewSettingsSet :exec
--- Gives this transaction what a run sets for a work, and ends it when its client hangs.
+-- Gives this transaction what a run sets for a work, as SessionSet and JobFence do, and ends it when its client hangs.
 -- Called by: preview.Explain, preview.Sample.
 -- Index: none.
 -- Locks: nothing.
 SELECT
     set_config('search_path', @search_path::text, true),
     set_config('TimeZone', @time_zone::text, true),
+    set_config('plan_cache_mode', 'force_custom_plan', true),
     set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true);
 
 -- name: PreviewSettingList :many

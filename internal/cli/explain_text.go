@@ -22,6 +22,7 @@ func (a *app) printExplanation(e *preview.Explanation) {
 		{"arguments", argumentValues(e.Arguments)},
 		{"table", e.Table},
 		{"cursor", cursorText(e)},
+		{"scope", optional(e.Scope, verbatim)},
 		{"rows", "~" + count(e.Rows)},
 		{"jobs", fmt.Sprintf("~%s of %s rows", count(e.Jobs), count(int64(e.BatchSize)))},
 		{"sub-batches", fmt.Sprintf("~%s of %s", count(e.SubBatches), subBatch)},

@@ -49,7 +49,7 @@ func TestSamplePrintsOneObject(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal([]byte(w.ok("sample", "increment", "--at", "0.25", "--batches", "1", "--sub-batch-size", "5", "--json")), &s))
 	require.Len(t, s.Samples, 1)
-	assert.Equal(t, 0.25, s.Samples[0].At)
+	assert.InDelta(t, 0.25, s.Samples[0].At, 1e-9)
 	assert.Positive(t, s.Samples[0].Duration)
 	assert.Positive(t, s.Recommendation.SubBatchSize)
 }

@@ -47,7 +47,9 @@ func (q *Queries) JobCheck(ctx context.Context, db DBTX, arg JobCheckParams) (Jo
 }
 
 const JobFence = `-- name: JobFence :one
-SELECT pg_current_xact_id()::text AS transaction_id
+SELECT
+    pg_current_xact_id()::text AS transaction_id,
+    set_config('plan_cache_mode', 'force_custom_plan', true) AS plan_cache_mode
 FROM bbm.batched_background_migration_jobs AS j
 WHERE j.id = $1
   AND j.status = 'running'
@@ -63,41 +65,41 @@ type JobFenceParams struct {
 	ProgressKey []string
 }
 
+type JobFenceRow struct {
+	TransactionID string
+	PlanCacheMode string
+}
+
 // Proves that the job is still ours and stands where we think, and holds it for this transaction. No row: fenced off, roll back.
+// The work that follows is planned for its range; our own statements keep their generic plans.
 // Called by: runner.(*Executor).subBatch, first in the transaction of each sub-batch.
 // Index: batched_background_migration_jobs_pkey.
 // Locks: the row of the job, until the commit of the sub-batch.
-func (q *Queries) JobFence(ctx context.Context, db DBTX, arg JobFenceParams) (string, error) {
+func (q *Queries) JobFence(ctx context.Context, db DBTX, arg JobFenceParams) (JobFenceRow, error) {
 	row := db.QueryRow(ctx, JobFence, arg.JobID, arg.Claims, arg.ProgressKey)
-	var transaction_id string
-	err := row.Scan(&transaction_id)
-	return transaction_id, err
+	var i JobFenceRow
+	err := row.Scan(&i.TransactionID, &i.PlanCacheMode)
+	return i, err
 }
 
 const JobProgress = `-- name: JobProgress :one
-WITH held_slot AS (
-    SELECT l.pid
-    FROM pg_catalog.pg_locks AS l
-    WHERE l.locktype = 'advisory'
-      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database())
-      AND l.classid = 1650617601
-      AND l.objid = $2::oid
-      AND l.objsubid = 2
-      AND l.granted
-      AND l.pid = pg_backend_pid()
+WITH held_slot AS MATERIALIZED (
+    SELECT
+        pg_advisory_unlock(1650617601, $3::integer) AS was_held,
+        pg_try_advisory_lock(1650617601, $3::integer) AS is_held
 ), progressed_job AS (
     UPDATE bbm.batched_background_migration_jobs AS j
     SET
-        progress_key = $3::text[],
-        processed_rows = j.processed_rows + $4::bigint,
-        affected_rows = j.affected_rows + $5::bigint,
+        progress_key = $4::text[],
+        processed_rows = j.processed_rows + $5::bigint,
+        affected_rows = j.affected_rows + $6::bigint,
         stalls = 0,
         updated_at = now()
-    WHERE j.id = $6
+    WHERE j.id = $7
       AND j.status = 'running'
-      AND j.claims = $7
-      AND pg_current_xact_id_if_assigned()::text = $8::text
-      AND EXISTS (SELECT FROM held_slot)
+      AND j.claims = $8
+      AND pg_current_xact_id_if_assigned()::text = $9::text
+      AND (SELECT h.was_held AND h.is_held FROM held_slot AS h)
     RETURNING j.id
 )
 
@@ -108,40 +110,45 @@ SELECT
     coalesce(m.on_hold_until > now(), false)::boolean AS is_on_hold,
     m.pause,
     m.sub_batch_size,
-    m.asynchronous_commit
+    set_config(
+        'synchronous_commit', CASE WHEN m.asynchronous_commit AND $1::boolean THEN 'off' ELSE 'on' END, true
+    ) AS synchronous_commit
 FROM bbm.batched_background_migrations AS m
 CROSS JOIN bbm.fleet_settings AS f
-WHERE m.id = $1
+WHERE m.id = $2
 `
 
 type JobProgressParams struct {
-	MigrationID   int64
-	Slot          uint32
-	UntilKey      []string
-	ProcessedRows int64
-	AffectedRows  int64
-	JobID         int64
-	Claims        int64
-	TransactionID string
+	MayCommitAsynchronously bool
+	MigrationID             int64
+	Slot                    int32
+	UntilKey                []string
+	ProcessedRows           int64
+	AffectedRows            int64
+	JobID                   int64
+	Claims                  int64
+	TransactionID           string
 }
 
 type JobProgressRow struct {
-	Fenced             bool
-	ExecutionEnabled   bool
-	Status             MigrationStatus
-	IsOnHold           bool
-	Pause              time.Duration
-	SubBatchSize       *int32
-	AsynchronousCommit bool
+	Fenced            bool
+	ExecutionEnabled  bool
+	Status            MigrationStatus
+	IsOnHold          bool
+	Pause             time.Duration
+	SubBatchSize      *int32
+	SynchronousCommit string
 }
 
 // Moves the progress with the data that it counts, and reads back whether to go on. Raises BBM01 when the job, the lock of the slot or the
-// transaction that JobFence saw is no longer ours, so that a COMMIT sent behind it cannot take effect.
+// transaction that JobFence saw is no longer ours, so that a COMMIT sent behind it cannot take effect. The lock is held twice, so that giving
+// it back once proves that it is ours, without a look at the lock table of the server. The commit waits for the disk unless both allow it not to.
 // Called by: runner.(*Executor).subBatch, last before COMMIT.
 // Index: batched_background_migration_jobs_pkey.
 // Locks: the row of the job, until the commit of the sub-batch.
 func (q *Queries) JobProgress(ctx context.Context, db DBTX, arg JobProgressParams) (JobProgressRow, error) {
 	row := db.QueryRow(ctx, JobProgress,
+		arg.MayCommitAsynchronously,
 		arg.MigrationID,
 		arg.Slot,
 		arg.UntilKey,
@@ -159,7 +166,7 @@ func (q *Queries) JobProgress(ctx context.Context, db DBTX, arg JobProgressParam
 		&i.IsOnHold,
 		&i.Pause,
 		&i.SubBatchSize,
-		&i.AsynchronousCommit,
+		&i.SynchronousCommit,
 	)
 	return i, err
 }

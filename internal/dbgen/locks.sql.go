@@ -179,10 +179,12 @@ func (q *Queries) SlotListRunning(ctx context.Context, db DBTX) ([]int32, error)
 }
 
 const SlotTryLock = `-- name: SlotTryLock :one
-SELECT pg_try_advisory_lock(1650617601, $1::integer) AS locked
+SELECT (
+    pg_try_advisory_lock(1650617601, $1::integer) AND pg_try_advisory_lock(1650617601, $1::integer)
+)::boolean AS locked
 `
 
-// Takes the advisory lock of a slot for the session; false when another runner holds it.
+// Takes the advisory lock of a slot for the session, twice (see JobProgress); false when another runner holds it.
 // Called by: runner.(*Executor).takeSlot, runner.(*Executor).recoverLostJobs.
 // Index: none.
 // Locks: advisory (1650617601, slot), until SlotUnlock or the end of the session.
@@ -194,7 +196,9 @@ func (q *Queries) SlotTryLock(ctx context.Context, db DBTX, slot int32) (bool, e
 }
 
 const SlotUnlock = `-- name: SlotUnlock :one
-SELECT pg_advisory_unlock(1650617601, $1::integer) AS unlocked
+SELECT (
+    pg_advisory_unlock(1650617601, $1::integer) AND pg_advisory_unlock(1650617601, $1::integer)
+)::boolean AS unlocked
 `
 
 // Gives a slot back; false when this session does not hold it.

@@ -206,6 +206,7 @@ const PreviewSettingsSet = `-- name: PreviewSettingsSet :exec
 SELECT
     set_config('search_path', $1::text, true),
     set_config('TimeZone', $2::text, true),
+    set_config('plan_cache_mode', 'force_custom_plan', true),
     set_config('idle_in_transaction_session_timeout', $3::text, true)
 `
 
@@ -215,7 +216,7 @@ type PreviewSettingsSetParams struct {
 	IdleTimeout string
 }
 
-// Gives this transaction what a run sets for a work, and ends it when its client hangs.
+// Gives this transaction what a run sets for a work, as SessionSet and JobFence do, and ends it when its client hangs.
 // Called by: preview.Explain, preview.Sample.
 // Index: none.
 // Locks: nothing.

@@ -2,11 +2,8 @@ package plans
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 
 	"github.com/jackc/pgx/v5"
@@ -33,27 +30,33 @@ var clusterSettings = map[string]string{
 	"checkpoint_timeout":   "1h",
 }
 
-// Cluster is a kept local server with seeded databases. It is loaded once for a schema and a seed.
+// Cluster is a kept local server with seeded databases.
 type Cluster struct {
-	server *localpg.Server
-	dir    string
+	server  *localpg.Server
+	dir     string
+	version string // of what is loaded: a database is named for it
 }
 
-// OpenCluster starts the server on its kept data.
-func OpenCluster(ctx context.Context) (*Cluster, error) {
-	name, err := clusterName()
+// OpenCluster starts the server on its kept data, which are in a folder for each major version, and drops databases that the present
+// tables and seed would not make.
+func OpenCluster(ctx context.Context) (_ *Cluster, err error) {
+	binDir, major, err := localpg.Find(ctx, os.Getenv(BinVariable))
 	if err != nil {
 		return nil, err
 	}
-	path, err := localpg.KeptDir(name)
+	dir, err := localpg.KeptDir(fmt.Sprintf("plans-%d", major))
 	if err != nil {
 		return nil, err
 	}
-	server, err := localpg.Start(ctx, localpg.Options{BinDir: os.Getenv(BinVariable), Kept: path, Settings: clusterSettings})
+	server, err := localpg.Start(ctx, localpg.Options{BinDir: binDir, Kept: dir, Settings: clusterSettings})
 	if err != nil {
-		return nil, fmt.Errorf("start the cluster in %s: %w", path, err)
+		return nil, fmt.Errorf("start the cluster in %s: %w", dir, err)
 	}
-	return &Cluster{server, path}, nil
+	c := &Cluster{server: server, dir: dir}
+	if err := c.prepare(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare the cluster in %s: %w", dir, err), c.Close())
+	}
+	return c, nil
 }
 
 // Close stops the server; its data stay.
@@ -65,39 +68,64 @@ func (c *Cluster) Dir() string { return c.dir }
 // Version returns the server's major version.
 func (c *Cluster) Version() int { return c.server.Version() }
 
+// prepare makes a database with our schema alone, to see from it which version of the seeded ones is wanted, and drops the others.
+func (c *Cluster) prepare(ctx context.Context) error {
+	const name = "bbm_version"
+	if err := c.make(ctx, name, func(conn *pgx.Conn) (err error) {
+		c.version, err = version(ctx, conn)
+		return err
+	}); err != nil {
+		return err
+	}
+	return c.asAdmin(ctx, func(admin *pgx.Conn) error {
+		rows, err := admin.Query(ctx, "SELECT d.datname::text FROM pg_database AS d WHERE d.datname ~ '^bbm_' AND NOT d.datname ~ ('_' || $1 || '$')", c.version)
+		if err != nil {
+			return err
+		}
+		names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		return drop(ctx, admin, names...)
+	})
+}
+
 // Database returns the URL of the database of that name and scale, loading it where it is not there yet. A half loaded one has another
 // name, and is made anew.
 func (c *Cluster) Database(ctx context.Context, name string, scale Scale) (url string, err error) {
-	admin, err := pgx.Connect(ctx, c.server.URL("postgres"))
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, admin.Close(ctx)) }()
+	name = "bbm_" + name + "_" + c.version
 	var exists bool
-	if err := admin.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name).Scan(&exists); err != nil {
+	if err := c.asAdmin(ctx, func(admin *pgx.Conn) error {
+		return admin.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name).Scan(&exists)
+	}); err != nil {
 		return "", fmt.Errorf("look for database %s: %w", name, err)
 	}
 	if exists {
 		return c.server.URL(name), nil
 	}
-
-	draft := name + "_draft"
-	for _, sql := range []string{"DROP DATABASE IF EXISTS " + draft, "CREATE DATABASE " + draft + " TEMPLATE template0"} {
-		if _, err := admin.Exec(ctx, sql); err != nil {
-			return "", fmt.Errorf("%s: %w", sql, err)
-		}
-	}
-	if err := load(ctx, c.server.URL(draft), scale); err != nil {
+	draft := "bbm_draft"
+	if err := c.make(ctx, draft, func(conn *pgx.Conn) error { return Seed(ctx, conn, scale) }); err != nil {
 		return "", fmt.Errorf("load database %s: %w", name, err)
 	}
-	if _, err := admin.Exec(ctx, "ALTER DATABASE "+draft+" RENAME TO "+name); err != nil {
-		return "", fmt.Errorf("name database %s: %w", name, err)
-	}
-	return c.server.URL(name), nil
+	return c.server.URL(name), c.asAdmin(ctx, func(admin *pgx.Conn) error {
+		_, err := admin.Exec(ctx, "ALTER DATABASE "+draft+" RENAME TO "+name)
+		return err
+	})
 }
 
-func load(ctx context.Context, url string, scale Scale) (err error) {
-	config, err := pgx.ParseConfig(url)
+// make makes a database with our schema, anew, and calls fn with a connection to it.
+func (c *Cluster) make(ctx context.Context, name string, fn func(*pgx.Conn) error) error {
+	err := c.asAdmin(ctx, func(admin *pgx.Conn) error {
+		if err := drop(ctx, admin, name); err != nil {
+			return err
+		}
+		_, err := admin.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE template0")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	config, err := pgx.ParseConfig(c.server.URL(name))
 	if err != nil {
 		return err
 	}
@@ -108,25 +136,22 @@ func load(ctx context.Context, url string, scale Scale) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
-	return Seed(ctx, conn, scale)
+	return errors.Join(fn(conn), conn.Close(ctx))
 }
 
-// clusterName holds a hash of what is loaded: another schema or another seed is another cluster.
-func clusterName() (string, error) {
-	hash := sha256.New()
-	files, err := fs.Glob(schema.FS, "*.sql")
+func (c *Cluster) asAdmin(ctx context.Context, fn func(*pgx.Conn) error) error {
+	admin, err := pgx.Connect(ctx, c.server.URL("postgres"))
 	if err != nil {
-		return "", err
+		return err
 	}
-	for _, file := range files {
-		text, err := schema.FS.ReadFile(file)
-		if err != nil {
-			return "", err
+	return errors.Join(fn(admin), admin.Close(ctx))
+}
+
+func drop(ctx context.Context, admin *pgx.Conn, names ...string) error {
+	for _, name := range names {
+		if _, err := admin.Exec(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize()); err != nil {
+			return err
 		}
-		_, _ = hash.Write(text) // never fails
 	}
-	_, _ = fmt.Fprintf(hash, "%v %d %s %d", Large, unsucceededEvery, firstMonth, months)
-	_, _ = hash.Write([]byte(seedMigrations + seedJobs + seedLogs + finishMigrations))
-	return "plans-" + hex.EncodeToString(hash.Sum(nil))[:12], nil
+	return nil
 }

@@ -55,7 +55,7 @@ func (st *stage) explain(ctx context.Context) (*Explanation, error) {
 	}
 	var plan *node
 	if r.Until == nil {
-		st.warn("empty_table", "%s is empty: there is no range to plan for, and a migration of it is finished at once", st.target.Name)
+		st.warn("empty_table", "%s is empty%s: there is no range to plan for, and a migration of it is finished at once", st.target.Name, st.inScope())
 	} else if plan, err = st.plans(ctx, e, r); err != nil {
 		return nil, err
 	}
@@ -71,11 +71,14 @@ func (st *stage) explain(ctx context.Context) (*Explanation, error) {
 func (st *stage) outline(role dbgen.PreviewRoleRow) *Explanation {
 	e := &Explanation{
 		Work: st.Work.Name, Checksum: st.Work.Checksum(), Table: st.target.Name, Cursor: st.Work.Cursor, CursorIndex: []string{},
-		Arguments: st.Arguments, Rows: st.target.Rows, BatchSize: st.JobSize(), SubBatchSize: st.subBatchSize(), IsAdaptive: st.isAdaptive(),
+		Arguments: st.Arguments, Rows: st.rows, BatchSize: st.JobSize(), SubBatchSize: st.subBatchSize(), IsAdaptive: st.isAdaptive(),
 		Role: role.Name, Settings: []Setting{}, Writes: []Write{}, Warnings: []Warning{},
 	}
 	if e.Arguments == nil {
 		e.Arguments = work.Arguments{}
+	}
+	if st.Work.Scope != "" {
+		e.Scope = &st.Work.Scope
 	}
 	if st.Migration != "" {
 		e.Migration = &st.Migration
@@ -98,7 +101,7 @@ func (st *stage) middle(ctx context.Context, e *Explanation) (work.Range, error)
 		return work.Range{}, err
 	}
 	r := work.Range{After: found[0].after, Until: until}
-	end, rows, _, err := st.boundary(ctx, r, e.SubBatchSize)
+	end, rows, err := st.boundary(ctx, r, e.SubBatchSize)
 	if err != nil {
 		return work.Range{}, err
 	}
@@ -106,7 +109,7 @@ func (st *stage) middle(ctx context.Context, e *Explanation) (work.Range, error)
 		end = until
 	}
 	r.Until = end
-	e.Range = &Range{After: r.After, Until: end, Rows: rows, Found: st.howFound()}
+	e.Range = &Range{After: r.After, Until: end, Rows: rows, Found: st.found}
 	return r, nil
 }
 

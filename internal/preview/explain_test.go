@@ -3,6 +3,7 @@ package preview_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"testing"
 
@@ -96,6 +97,45 @@ func TestAWorkInGoIsExplainedAsFarAsItIsKnown(t *testing.T) {
 	assert.Len(t, e.Writes[0].Indexes, 2)
 }
 
+func TestAScopeIsWalkedAlone(t *testing.T) {
+	w := setup(t, items, "UPDATE public.items SET m = 1 WHERE id % 100 = 0", "CREATE INDEX todo ON public.items (id) WHERE m = 1", "VACUUM ANALYZE public.items")
+	of, err := work.Parse("w", []byte("-- description: d\n-- table: public.items\n-- cursor: id\n-- scope: m = 1\n-- sub_batch_size: 10\n\n-- +bbm Work\n"+
+		"UPDATE public.items AS i SET m = 2 WHERE @batch(i) AND i.m = 1"))
+	require.NoError(t, err)
+	e := w.explain(of)
+	assert.Equal(t, "m = 1", *e.Scope)
+	assert.Equal(t, []string{"todo"}, e.CursorIndex)
+	assert.InDelta(t, 50, e.Rows, 20)
+	assert.Equal(t, work.Key{"2500"}, e.Range.After)
+	assert.Equal(t, work.Key{"3500"}, e.Range.Until)
+	assert.EqualValues(t, 10, e.Range.Rows)
+	assert.Equal(t, []string{"public.todo"}, e.Writes[0].HOT.BlockedBy)
+
+	s := w.sample(preview.Subject{Work: of}, everywhere)
+	var found []string
+	for _, each := range s.SubBatches {
+		found = append(found, fmt.Sprint(each.After, each.Until, each.AffectedRows))
+	}
+	assert.Equal(t, []string{"[] [1000] 10", "[2500] [3500] 10", "[4000] [5000] 10"}, found)
+	w.exec("UPDATE public.items SET m = 0")
+	assert.Contains(t, message(t, w.explain(of).Warnings, "empty_table"), "is empty in the scope")
+}
+
+func TestAScopeOfFewRowsHasAMiddleToo(t *testing.T) {
+	w := setup(t, `
+		CREATE TABLE public.items (id bigint PRIMARY KEY, m int NOT NULL DEFAULT 0, pad text);
+		INSERT INTO public.items SELECT i, (i % 10000 = 7)::int, repeat('x', 500) FROM generate_series(1, 50000) AS i;
+		CREATE INDEX todo ON public.items (id) WHERE m = 1;
+		ANALYZE public.items`)
+	of, err := work.Parse("w", []byte("-- description: d\n-- table: public.items\n-- cursor: id\n-- scope: m = 1\n-- sub_batch_size: 1\n\n-- +bbm Work\n"+
+		"UPDATE public.items AS i SET m = 2 WHERE @batch(i) AND i.m = 1"))
+	require.NoError(t, err)
+	e := w.explain(of)
+	assert.EqualValues(t, 1, e.Range.Rows)
+	assert.NotNil(t, e.Range.After)
+	assert.Contains(t, e.Range.Found, "approximate")
+}
+
 func TestAMigrationIsExplainedWithWhatItHasFixed(t *testing.T) {
 	t.Parallel()
 	w := &world{t: t, url: dbtest.New(t)}
@@ -150,7 +190,7 @@ func TestTheJSONNamesAreStable(t *testing.T) {
 	var e map[string]any
 	require.NoError(t, json.Unmarshal(encoded, &e))
 	assert.ElementsMatch(t, []string{
-		"work", "checksum", "migration", "table", "cursor", "cursor_indexes", "arguments", "rows", "batch_size", "sub_batch_size", "is_adaptive",
+		"work", "checksum", "migration", "table", "cursor", "cursor_indexes", "scope", "arguments", "rows", "batch_size", "sub_batch_size", "is_adaptive",
 		"jobs", "sub_batches", "role", "settings", "range", "boundary", "statement", "writes", "warnings",
 	}, keys(e))
 	assert.ElementsMatch(t, []string{"before", "sql", "parameters", "plan", "plan_text"}, keys(e["statement"]))

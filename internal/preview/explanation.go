@@ -14,8 +14,9 @@ type Explanation struct {
 	Table        string         `json:"table"`
 	Cursor       []string       `json:"cursor"`
 	CursorIndex  []string       `json:"cursor_indexes"` // what the boundary query walks: one, or one for each partition that its plan names
+	Scope        *string        `json:"scope"`          // null for all rows
 	Arguments    work.Arguments `json:"arguments"`
-	Rows         int64          `json:"rows"` // an estimate, as those of jobs and sub-batches
+	Rows         int64          `json:"rows"` // in the scope; an estimate, as those of jobs and sub-batches
 	BatchSize    int            `json:"batch_size"`
 	SubBatchSize int            `json:"sub_batch_size"`
 	IsAdaptive   bool           `json:"is_adaptive"` // the size of sub-batches is the first, and the runner changes it

@@ -11,10 +11,13 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
-// pagesRead is how many of a table's pages are read to find places in it, and then how many where those held no row. 200 pages put the
-// middle within 7 % of the range 19 times in 20 (twice 0.5 / √200), and cost 200 random reads on any table; the second try is for tables of
-// nearly empty pages.
-var pagesRead = []float64{200, 20_000}
+// looks are how places are looked for, each where those before it have found no row: how many of the table's pages are read, and whether only
+// rows of the scope count. 200 pages put the middle within 7 % of the range 19 times in 20 (twice 0.5 / √200), and cost 200 random reads on any
+// table. The second look is for scopes of few rows, the third for tables of nearly empty pages.
+var looks = []struct {
+	pages  float64
+	scoped bool
+}{{200, true}, {200, false}, {20_000, false}}
 
 // place is a point of the range, from which sub-batches are taken.
 type place struct {
@@ -50,7 +53,7 @@ func (st *stage) places(ctx context.Context, until work.Key, shares []float64, r
 		default:
 			// Near the end too few rows may follow: then the last ones are taken. Only the server compares keys.
 			p.after = sampled[i]
-			_, counted, _, err := st.boundary(ctx, work.Range{After: p.after, Until: until}, rows)
+			_, counted, err := st.boundary(ctx, work.Range{After: p.after, Until: until}, rows)
 			if err != nil {
 				return nil, err
 			}
@@ -65,12 +68,12 @@ func (st *stage) places(ctx context.Context, until work.Key, shares []float64, r
 
 // sampledKeys reads a few pages of the table, and returns nil where they held no row.
 func (st *stage) sampledKeys(ctx context.Context, until work.Key, shares []float64) ([]work.Key, error) {
-	for _, pages := range pagesRead {
+	for _, look := range looks {
 		percent := 100.0
-		if all := float64(st.table.Pages); pages < all {
-			percent = 100 * pages / all
+		if all := float64(st.table.Pages); look.pages < all {
+			percent = 100 * look.pages / all
 		}
-		sql, values := st.statements.Places(until, percent, shares)
+		sql, values := st.statements.Places(until, percent, shares, look.scoped)
 		rows, err := st.tx.Query(ctx, sql, values...)
 		if err != nil {
 			return nil, fmt.Errorf("find places in %s: %w", st.target.Name, err)
@@ -82,6 +85,7 @@ func (st *stage) sampledKeys(ctx context.Context, until work.Key, shares []float
 			return nil, fmt.Errorf("find places in %s: %w", st.target.Name, err)
 		}
 		if len(keys) == len(shares) {
+			st.found = howFound(st.table.Pages, look.pages, look.scoped || st.Work.Scope == "")
 			return keys, nil
 		}
 	}
@@ -89,26 +93,30 @@ func (st *stage) sampledKeys(ctx context.Context, until work.Key, shares []float
 }
 
 // howFound tells how places were found.
-func (st *stage) howFound() string {
-	if st.table.Pages <= int64(pagesRead[0]) {
+func howFound(pages int64, read float64, scoped bool) string {
+	switch {
+	case !scoped:
+		return "approximate: by the keys of all rows, since few are in the scope"
+	case float64(pages) <= read:
 		return "exact: the table is small enough to be read whole"
 	}
-	return fmt.Sprintf("approximate: by the keys in a random %.0f of the table's %d pages (TABLESAMPLE)", pagesRead[0], st.table.Pages)
+	return fmt.Sprintf("approximate: by the keys in a random %.0f of the table's %d pages (TABLESAMPLE)", read, pages)
 }
 
 // boundary finds where the next rows of a range end, as a run does. Where none are left, key is nil.
-func (st *stage) boundary(ctx context.Context, r work.Range, limit int) (key work.Key, rows int64, reachedEnd bool, err error) {
+func (st *stage) boundary(ctx context.Context, r work.Range, limit int) (key work.Key, rows int64, err error) {
 	err = st.streaming(ctx, func(tx pgx.Tx) error {
 		sql, values := st.statements.Boundary(r, limit)
+		var reachedEnd bool
 		return tx.QueryRow(ctx, sql, values...).Scan((*[]string)(&key), &rows, &reachedEnd)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, 0, true, nil
+		return nil, 0, nil
 	}
 	if err != nil {
-		return nil, 0, false, fmt.Errorf("find the end of a sub-batch: %w", err)
+		return nil, 0, fmt.Errorf("find the end of a sub-batch: %w", err)
 	}
-	return key, rows, reachedEnd, nil
+	return key, rows, nil
 }
 
 // streaming calls do with the settings that boundary queries run with, and takes them back: the work does not run with them.

@@ -45,10 +45,11 @@ func Sample(ctx context.Context, conn *pgx.Conn, s Subject, o SampleOptions) (*S
 		if sr.until == nil {
 			return &work.DefinitionError{
 				Code:    dbgen.BBMMigrationFailureCodeInvalidTable,
-				Message: fmt.Sprintf("%s is empty: there is nothing to sample", st.target.Name),
+				Message: fmt.Sprintf("%s is empty%s: there is nothing to sample", st.target.Name, st.inScope()),
 			}
 		}
 		sr.begin, err = st.places(ctx, sr.until, o.Shares, o.Batches*sr.size)
+		sr.found = st.found
 		return err
 	}
 	err := looking.during(ctx, func() error { return onStage(ctx, conn, s, prepare) })
@@ -79,7 +80,7 @@ type sampler struct {
 func (sr *sampler) outline() *Sampling {
 	s := &Sampling{
 		Work: sr.Work.Name, Checksum: sr.Work.Checksum(), Table: sr.target.Name, Arguments: sr.Arguments,
-		BatchSize: sr.JobSize(), SubBatchSize: sr.size, Rows: sr.target.Rows, Found: sr.howFound(),
+		BatchSize: sr.JobSize(), SubBatchSize: sr.size, Rows: sr.rows, Found: sr.found,
 		LockTimeout: milliseconds(sr.LockTimeout), StatementTimeout: milliseconds(sr.StatementTimeout),
 		SubBatches: []SubBatch{}, Notes: []Warning{},
 	}

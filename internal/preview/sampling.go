@@ -19,7 +19,7 @@ type Sampling struct {
 	Checksum         string          `json:"checksum"`
 	Table            string          `json:"table"`
 	Arguments        work.Arguments  `json:"arguments"`
-	Rows             int64           `json:"rows"` // of the table; an estimate
+	Rows             int64           `json:"rows"` // that a run walks over; an estimate
 	BatchSize        int             `json:"batch_size"`
 	SubBatchSize     int             `json:"sub_batch_size"` // that was sampled
 	LockTimeout      float64         `json:"lock_timeout_ms"`

@@ -2,7 +2,6 @@ package preview_test
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -116,5 +115,3 @@ func (w *world) dump(table string) string {
 	w.t.Helper()
 	return one[string](w, fmt.Sprintf(`SELECT coalesce(string_agg(concat_ws(' ', tableoid::regclass, ctid, xmin, t::text), E'\n' ORDER BY tableoid, ctid), '') FROM %s AS t`, table))
 }
-
-func lines(text string) []string { return strings.Split(strings.TrimSpace(text), "\n") }

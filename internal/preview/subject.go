@@ -23,7 +23,8 @@ type Subject struct {
 	Work         *work.Work
 	Arguments    work.Arguments
 	BatchSize    int      // rows of a job; 0: the work's own, else the default
-	SubBatchSize int      // rows of a transaction; 0: the same
+	SubBatchSize int      // rows of a transaction, fixed; 0: the work's own, else chosen by the runner
+	Learned      int      // what the runner has chosen last; 0: nothing yet
 	Migration    string   // "" where none is looked at
 	Until        work.Key // the migration's upper bound; nil: the last key of the table
 	Notes        []Warning
@@ -54,6 +55,9 @@ func OfMigration(ctx context.Context, conn *pgx.Conn, works *work.Registry, name
 	if m.SubBatchSize != nil {
 		s.SubBatchSize = int(*m.SubBatchSize)
 	}
+	if m.LearnedSubBatchSize != nil {
+		s.Learned = int(*m.LearnedSubBatchSize)
+	}
 	if m.WorkChecksum != nil && *m.WorkChecksum != w.Checksum() {
 		s.Notes = append(s.Notes, warning("other_version",
 			"the migration runs version %s of the work, and this is %s: a runner with this version leaves it alone until --accept-work", *m.WorkChecksum, w.Checksum()))
@@ -68,7 +72,7 @@ func (s Subject) JobSize() int {
 
 // subBatchSize is how many rows a transaction would have, at first where the runner chooses.
 func (s Subject) subBatchSize() int {
-	return min(cmp.Or(s.SubBatchSize, s.Work.SubBatchSize, work.DefaultSubBatchSize), s.JobSize())
+	return min(cmp.Or(s.SubBatchSize, s.Work.SubBatchSize, s.Learned, work.DefaultSubBatchSize), s.JobSize())
 }
 
 // isAdaptive tells whether the runner chooses the size of sub-batches.
@@ -81,6 +85,8 @@ type stage struct {
 	target     work.Target
 	statements *work.Statements
 	table      dbgen.PreviewTableRow
+	rows       int64  // that a run walks over; an estimate
+	found      string // how places were found
 	warnings   []Warning
 }
 
@@ -112,7 +118,18 @@ func onStage(ctx context.Context, conn *pgx.Conn, s Subject, do func(*stage) err
 	if st.table, err = findTable(ctx, tx, st.target.Schema, st.target.Table); err != nil {
 		return err
 	}
+	if st.rows, err = work.EstimateRows(ctx, tx, s.Work, st.target); err != nil {
+		return err
+	}
 	return do(st)
+}
+
+// inScope ends the sentence that the table is empty.
+func (st *stage) inScope() string {
+	if st.Work.Scope == "" {
+		return ""
+	}
+	return " in the scope"
 }
 
 // setSession gives a transaction what a run sets for a work.

@@ -87,7 +87,6 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 		if size.observe(end.rows, time.Since(began)) {
 			next = nil
 		}
-		job.migration.AsynchronousCommit = back.AsynchronousCommit
 		if sameKey(job.ProgressKey, job.UntilKey) {
 			break
 		}

@@ -35,12 +35,12 @@ func withPending(t *testing.T, rows int) *world {
 	return w
 }
 
-// finishedWith proves that the migration has finished after it walked over that many rows, and that its history is whole.
-func (w *world) finishedWith(name string, processed int) {
+// tookPending proves that the migration has finished after it walked over that many rows, and that its history is whole.
+func (w *world) tookPending(processed int) {
 	w.t.Helper()
-	require.Equal(w.t, "finished", w.status(name))
-	assert.Equal(w.t, processed, one[int](w, `SELECT processed_rows FROM bbm.batched_background_migrations WHERE name = $1`, name))
-	dbtest.CheckHistory(w.t, w.conn, name)
+	require.Equal(w.t, "finished", w.status("take"))
+	assert.Equal(w.t, processed, one[int](w, `SELECT processed_rows FROM bbm.batched_background_migrations WHERE name = 'take'`))
+	dbtest.CheckHistory(w.t, w.conn, "take")
 }
 
 // changedOnce proves that each item of the condition was changed once, and no other.
@@ -62,7 +62,7 @@ func TestASparseWorkWalksOverTheRowsOfItsScopeAlone(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, r.Run(t.Context()))
 
-	w.finishedWith("take", 1000)
+	w.tookPending(1000)
 	w.changedOnce("id % 1000 = 500")
 	assert.Equal(t, 10, one[int](w, `SELECT count(*) FROM bbm.batched_background_migration_jobs`), "1,000 rows in jobs of 100")
 	// 10 jobs, of 5 sub-batches each; the check of the definition looks at a few.
@@ -116,7 +116,7 @@ func TestRowsMayLeaveAndEnterAScopeWhileItIsWalkedOver(t *testing.T) {
 	}
 	require.NoError(t, w.runUntilIdle(take))
 
-	w.finishedWith("take", 100-4+3)
+	w.tookPending(100 - 4 + 3)
 	w.changedOnce("id % 1000 = 500 AND id NOT IN (33500, 34500, 60500, 99500) OR id IN (33007, 70007, 99400)")
 	assert.Equal(t, []int64{7, 99999}, one[[]int64](w, `SELECT array_agg(id ORDER BY id) FROM public.items WHERE pending`),
 		"what entered behind the range or beyond the upper bound is not covered")
@@ -135,7 +135,7 @@ func TestASparseWorkOfAPartitionedTableWithACompositeCursor(t *testing.T) {
 	w.enqueue("take", "public.items", 100, 30)
 	require.NoError(t, w.runUntilIdle(parse(t, "take", strings.Replace(takePending, "cursor: id", "cursor: tenant, id", 1))))
 
-	w.finishedWith("take", pending)
+	w.tookPending(pending)
 	w.changedOnce("id % 50 = 0 OR id % 77 = 0")
 }
 
@@ -146,7 +146,7 @@ func TestAScopeWithoutRowsIsFinishedAndOneWithoutAnIndexFails(t *testing.T) {
 	slow := parse(t, "slow", strings.Replace(takePending, "scope: pending", "scope: n = 0", 1))
 	require.Error(t, w.runUntilIdle(parse(t, "take", takePending), slow))
 
-	w.finishedWith("take", 0)
+	w.tookPending(0)
 	assert.Equal(t, "failed", w.status("slow"))
 	assert.Contains(t, one[string](w, `SELECT failure_error_code || ': ' || failure_message FROM bbm.batched_background_migrations WHERE name = 'slow'`),
 		"invalid_cursor: work \"slow\":4: no index serves the scope")
@@ -161,6 +161,6 @@ func TestAScopeIsWalkedOverInTheWorksSession(t *testing.T) {
 	src := strings.Replace(takePending, "scope: pending", "scope: is_waiting(pending)\n-- search_path: app", 1)
 	require.NoError(t, w.runUntilIdle(parse(t, "take", src)))
 
-	w.finishedWith("take", 10)
+	w.tookPending(10)
 	w.changedOnce("id % 1000 = 500")
 }

@@ -12,13 +12,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
-const (
-	// A savepoint gives a Go work a pgx.Tx of its own inside the transaction that the fence has begun.
-	beginWork = "SAVEPOINT bbm_work"
-	// Only a sub-batch may commit like this: after a crash its data and its progress are lost together, and done again together. It is said behind
-	// the work, which may have said something else.
-	commitAsynchronously = "SET LOCAL synchronous_commit = off"
-)
+// beginWork gives a Go work a pgx.Tx of its own inside the transaction that the fence has begun.
+const beginWork = "SAVEPOINT bbm_work"
 
 // errFenced is returned when the job is no longer ours, or does not stand where we think.
 var errFenced = errors.New("fenced off: the job is no longer ours")
@@ -28,6 +23,8 @@ var errEndedByRunner = errors.New("the runner ends the sub-batch's transaction: 
 
 // subBatch changes the rows of one range and moves the progress, in one transaction and two round trips: first BEGIN, the fence and the work; then,
 // once the fence has been read, the boundary of what follows, the progress and COMMIT. A Go work runs between the two.
+//
+// Its commit may be asynchronous, and only its: after a crash data and progress are lost together, and done again together.
 func (e *Executor) subBatch(
 	ctx context.Context, job *claimedJob, end endpoint, limit int,
 ) (back dbgen.JobProgressRow, following endpoint, err error) {
@@ -42,8 +39,9 @@ func (e *Executor) subBatch(
 		}
 	}
 	return e.commit(ctx, job, limit, dbgen.JobProgressParams{
-		JobID: job.ID, Claims: job.Claims, MigrationID: job.migration.ID, Slot: uint32(e.slot),
+		JobID: job.ID, Claims: job.Claims, MigrationID: job.migration.ID, Slot: e.slot,
 		UntilKey: end.key, ProcessedRows: end.rows, AffectedRows: affected, TransactionID: transactionID,
+		MayCommitAsynchronously: !e.config.SynchronousCommit,
 	})
 }
 
@@ -70,7 +68,7 @@ func (e *Executor) change(ctx context.Context, job *claimedJob, r work.Range) (t
 	if _, err := p.results.Exec(); err != nil {
 		return "", 0, fmt.Errorf("begin: %w", err)
 	}
-	transactionID, err = e.queries.JobFence(ctx, p.replay(), fence)
+	fenced, err := e.queries.JobFence(ctx, p.replay(), fence)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", 0, errFenced
 	}
@@ -84,7 +82,7 @@ func (e *Executor) change(ctx context.Context, job *claimedJob, r work.Range) (t
 		}
 		affected = tag.RowsAffected()
 	}
-	return transactionID, affected, nil
+	return fenced.TransactionID, affected, nil
 }
 
 // call runs a Go work between the two round trips. A panic is recovered: its stack goes to the log, and the attempt fails.
@@ -113,10 +111,6 @@ func (e *Executor) commit(
 	if !isLast {
 		p.queueBoundary(job.statements, rest, limit)
 	}
-	isAsynchronous := job.migration.AsynchronousCommit && !e.config.SynchronousCommit
-	if isAsynchronous {
-		p.batch.Queue(commitAsynchronously)
-	}
 	_, _ = e.queries.JobProgress(ctx, p.queue(), progress)
 	p.batch.Queue("COMMIT")
 	p.send(ctx, e.conn)
@@ -129,11 +123,6 @@ func (e *Executor) commit(
 	if !isLast {
 		if following, err = p.readBoundary(rest); err != nil {
 			return back, following, err
-		}
-	}
-	if isAsynchronous {
-		if _, err = p.results.Exec(); err != nil {
-			return back, following, fmt.Errorf("commit asynchronously: %w", err)
 		}
 	}
 	if back, err = e.queries.JobProgress(ctx, p.replay(), progress); err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // settings are pinned by SET after connecting: poolers refuse startup parameters that they do not know.
-// A policy of row-level security must raise, not skip rows; keys must read the same in every session; a work is planned for its range.
+// A policy of row-level security must raise, not skip rows; keys must read the same in every session.
 var settings = [][2]string{
 	{"client_encoding", "UTF8"},
 	{"row_security", "off"},
@@ -24,7 +24,7 @@ var settings = [][2]string{
 	{"TimeZone", "UTC"},
 	{"extra_float_digits", "1"},
 	{"search_path", "pg_catalog"},
-	{"plan_cache_mode", "force_custom_plan"},
+	{"plan_cache_mode", "auto"},
 	{"jit", "off"}, // compiling a statement takes longer than a sub-batch: 200 ms where a plan avoids a disabled node at a cost of 10^10
 	{"default_transaction_isolation", "read committed"},
 	{"default_transaction_read_only", "off"},

@@ -61,3 +61,26 @@ func TestATableInAnUnknownSchemaIsNotTheWorksOwn(t *testing.T) {
 	_, err := Parse("x", []byte(head+"UPDATE t SET id = 1 FROM public.t AS u WHERE @batch(u)"))
 	assert.NoError(t, err)
 }
+
+func TestAssignmentsAreListedByTable(t *testing.T) {
+	t.Parallel()
+	head := "-- description: d\n-- table: public.t\n-- cursor: id\n-- search_path: public\n-- argument: by int\n" + marker + "\n"
+	for statement, want := range map[string][]Assignment{
+		`UPDATE public.t AS x SET a = f(@by, 2), "B" = 1 WHERE @batch(x)`:                                                  {{[]string{"public", "t"}, []string{"a", "B"}}},
+		`UPDATE T SET (a, b) = (@by, 2), c = CASE WHEN a = 1 THEN 2 END WHERE @batch`:                                      {{[]string{"t"}, []string{"a", "b", "c"}}},
+		`DELETE FROM public.t WHERE @batch AND id > @by`:                                                                   nil,
+		`SELECT @by FROM public.t WHERE @batch FOR NO KEY UPDATE`:                                                          nil,
+		`INSERT INTO o SELECT 1, @by FROM t WHERE @batch(t) ON CONFLICT (a) DO UPDATE SET b = 2`:                           {{[]string{"o"}, []string{"b"}}},
+		`INSERT INTO o SELECT 1, @by FROM t WHERE @batch(t) ON CONFLICT (a) DO NOTHING`:                                    nil,
+		`WITH a AS (UPDATE o SET x = @by RETURNING 1) UPDATE t SET y = 1, y2 = 2 WHERE @batch`:                             {{[]string{"o"}, []string{"x"}}, {[]string{"t"}, []string{"y", "y2"}}},
+		`MERGE INTO o USING t ON o.a = t.a AND @batch(t) WHEN MATCHED THEN UPDATE SET b = @by, c = 1`:                      {{[]string{"o"}, []string{"b", "c"}}},
+		`UPDATE public.t SET arr[@by] = 1, rec.field = 2 WHERE @batch`:                                                     {{[]string{"public", "t"}, []string{"arr", "rec"}}},
+		"UPDATE public.t SET a = 'set b = 1' || $$ UPDATE t SET z = 1 $$ /* SET y = 1 */ || @by WHERE @batch -- SET x = 1": {{[]string{"public", "t"}, []string{"a"}}},
+	} {
+		w, err := Parse("w", []byte(head+statement))
+		if assert.NoError(t, err, statement) {
+			assert.Equal(t, want, w.Assignments(), statement)
+		}
+	}
+	assert.Nil(t, (&Work{Name: "go"}).Assignments())
+}

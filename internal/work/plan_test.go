@@ -42,7 +42,7 @@ func explain(t *testing.T, conn *pgx.Conn, sql string, values []any, before ...s
 	tx, err := conn.Begin(t.Context())
 	require.NoError(t, err)
 	defer func() { require.NoError(t, tx.Rollback(t.Context())) }()
-	for _, statement := range append(before, "SET LOCAL plan_cache_mode = force_custom_plan") {
+	for _, statement := range append([]string{"SET LOCAL plan_cache_mode = force_custom_plan"}, before...) {
 		_, err = tx.Exec(t.Context(), statement)
 		require.NoError(t, err)
 	}

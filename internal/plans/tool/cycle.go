@@ -28,8 +28,12 @@ const (
 	identity = "bench-scale"
 )
 
-// long is before every time in the database: nothing that waits is due then.
-var long = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+// The cycle's clock stands in the last month of the seeded history, so that log rows go where 5 million are. Before all of it nothing that
+// waits is due.
+var (
+	lately = time.Date(2001, 6, 28, 0, 0, 0, 0, time.UTC)
+	before = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+)
 
 // openCycle connects and takes a slot, whose lock JobProgress looks for.
 func openCycle(ctx context.Context, url, migration string) (*cycle, error) {
@@ -57,22 +61,31 @@ func openCycle(ctx context.Context, url, migration string) (*cycle, error) {
 type operation struct {
 	name string
 	do   func(c *cycle, ctx context.Context, db dbgen.DBTX) error
-	// isSingle: one statement, that commits itself.
-	isSingle bool
+	end  ending
 }
 
-// operations leave what they found, but for one more succeeded job.
+// ending is how an operation ends.
+type ending int
+
+const (
+	commits   ending = iota
+	isSingle         // one statement, which commits itself
+	rollsBack        // so that the database stays as it was
+)
+
+// operations leave one more succeeded job behind. What waits stays as it is: to consume it would make a difference between a database where few
+// jobs wait and one where thousands do.
 var operations = []operation{
-	{name: "claim: look for a migration", do: (*cycle).list, isSingle: true},
-	{name: "claim: cut a new job", do: (*cycle).cut},
-	{name: "progress: fence and progress of a sub-batch", do: (*cycle).progress},
-	{name: "record: succeed", do: (*cycle).succeed, isSingle: true},
-	{name: "claim: start a waiting job", do: (*cycle).start},
-	{name: "record: give back", do: (*cycle).release, isSingle: true},
+	{"claim: look for a migration", (*cycle).list, isSingle},
+	{"claim: cut a new job", (*cycle).cut, commits},
+	{"progress: fence and progress of a sub-batch", (*cycle).progress, commits},
+	{"record: fail (rolled back)", (*cycle).fail, rollsBack},
+	{"record: succeed", (*cycle).succeed, isSingle},
+	{"claim: start a waiting job (rolled back)", (*cycle).start, rollsBack},
 }
 
 func (c *cycle) list(ctx context.Context, db dbgen.DBTX) error {
-	found, err := c.queries.MigrationListClaimable(ctx, db, dbgen.MigrationListClaimableParams{Works: c.works, OnlyNames: []string{}})
+	found, err := c.queries.MigrationListClaimable(ctx, db, dbgen.MigrationListClaimableParams{Works: c.works, OnlyNames: []string{}, Now: &lately})
 	if err == nil && len(found) == 0 {
 		return errors.New("the heavy migration is not claimable")
 	}
@@ -84,7 +97,7 @@ func (c *cycle) lock(ctx context.Context, db dbgen.DBTX) error {
 	if err := c.queries.TableLock(ctx, db, int64(c.migration.RootTableOid)); err != nil {
 		return err
 	}
-	locked, err := c.queries.MigrationLockClaimable(ctx, db, dbgen.MigrationLockClaimableParams{MigrationID: c.migration.ID})
+	locked, err := c.queries.MigrationLockClaimable(ctx, db, dbgen.MigrationLockClaimableParams{MigrationID: c.migration.ID, Now: &lately})
 	c.migration = locked.Migration
 	return err
 }
@@ -93,7 +106,7 @@ func (c *cycle) cut(ctx context.Context, db dbgen.DBTX) error {
 	if err := c.lock(ctx, db); err != nil {
 		return err
 	}
-	_, err := c.queries.JobClaim(ctx, db, dbgen.JobClaimParams{MigrationID: c.migration.ID, Slot: slot, Runner: identity, Now: &long})
+	_, err := c.queries.JobClaim(ctx, db, dbgen.JobClaimParams{MigrationID: c.migration.ID, Slot: slot, Runner: identity, Now: &before})
 	if !errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("a job was due in the year 2000: %w", err)
 	}
@@ -103,6 +116,7 @@ func (c *cycle) cut(ctx context.Context, db dbgen.DBTX) error {
 	}
 	row, err := c.queries.JobCut(ctx, db, dbgen.JobCutParams{
 		MigrationID: c.migration.ID, AfterKey: c.migration.FrontierKey, UntilKey: []string{strconv.FormatInt(frontier+1, 10)}, Slot: slot, Runner: identity,
+		Now: &lately,
 	})
 	c.job = dbgen.Job(row)
 	return err
@@ -112,31 +126,31 @@ func (c *cycle) start(ctx context.Context, db dbgen.DBTX) error {
 	if err := c.lock(ctx, db); err != nil {
 		return err
 	}
-	row, err := c.queries.JobClaim(ctx, db, dbgen.JobClaimParams{MigrationID: c.migration.ID, Slot: slot, Runner: identity})
-	c.job = dbgen.Job(row)
+	_, err := c.queries.JobClaim(ctx, db, dbgen.JobClaimParams{MigrationID: c.migration.ID, Slot: slot, Runner: identity, Now: &lately})
 	return err
 }
 
 func (c *cycle) progress(ctx context.Context, db dbgen.DBTX) error {
-	transaction, err := c.queries.JobFence(ctx, db, dbgen.JobFenceParams{JobID: c.job.ID, Claims: c.job.Claims, ProgressKey: c.job.ProgressKey})
+	fence, err := c.queries.JobFence(ctx, db, dbgen.JobFenceParams{JobID: c.job.ID, Claims: c.job.Claims, ProgressKey: c.job.ProgressKey})
 	if err != nil {
 		return err
 	}
 	_, err = c.queries.JobProgress(ctx, db, dbgen.JobProgressParams{
 		MigrationID: c.migration.ID, Slot: slot, UntilKey: c.job.UntilKey, ProcessedRows: 1, AffectedRows: 1,
-		JobID: c.job.ID, Claims: c.job.Claims, TransactionID: transaction,
+		JobID: c.job.ID, Claims: c.job.Claims, TransactionID: fence.TransactionID,
 	})
 	return err
 }
 
 func (c *cycle) succeed(ctx context.Context, db dbgen.DBTX) error {
-	_, err := c.queries.JobSucceed(ctx, db, dbgen.JobSucceedParams{JobID: c.job.ID, Claims: c.job.Claims})
+	_, err := c.queries.JobSucceed(ctx, db, dbgen.JobSucceedParams{JobID: c.job.ID, Claims: c.job.Claims, Now: &lately})
 	return err
 }
 
-func (c *cycle) release(ctx context.Context, db dbgen.DBTX) error {
-	_, err := c.queries.JobRelease(ctx, db, dbgen.JobReleaseParams{
-		JobID: c.job.ID, Claims: c.job.Claims, ExceptionClass: "Interrupted", ExceptionMessage: identity,
+func (c *cycle) fail(ctx context.Context, db dbgen.DBTX) error {
+	_, err := c.queries.JobFail(ctx, db, dbgen.JobFailParams{
+		JobID: c.job.ID, Claims: c.job.Claims, ExceptionClass: "check_violation", ExceptionMessage: identity,
+		RetryBase: time.Second, RetryLimit: time.Minute, ChangedBy: identity, Now: &lately,
 	})
 	return err
 }
@@ -153,10 +167,10 @@ var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.R
 func (c *cycle) time(ctx context.Context, o operation) (time.Duration, error) {
 	start := time.Now()
 	var err error
-	if o.isSingle {
+	if o.end == isSingle {
 		err = o.do(c, ctx, c.conn)
 	} else {
-		err = pgx.BeginTxFunc(ctx, c.conn, readCommitted, func(tx pgx.Tx) error { return o.do(c, ctx, tx) })
+		err = c.inTransaction(ctx, o, func(tx pgx.Tx) error { return o.do(c, ctx, tx) })
 	}
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", o.name, err)
@@ -170,7 +184,7 @@ func (c *cycle) buffers(ctx context.Context, o operation) (pages int64, err erro
 SELECT sum(pg_stat_get_xact_blocks_fetched(c.oid))::bigint
 FROM pg_catalog.pg_class AS c
 WHERE c.relnamespace = 'bbm'::regnamespace`
-	err = pgx.BeginTxFunc(ctx, c.conn, readCommitted, func(tx pgx.Tx) error {
+	err = c.inTransaction(ctx, o, func(tx pgx.Tx) error {
 		var before, after int64
 		if err := tx.QueryRow(ctx, touched).Scan(&before); err != nil {
 			return err
@@ -186,4 +200,18 @@ WHERE c.relnamespace = 'bbm'::regnamespace`
 		return 0, fmt.Errorf("%s: %w", o.name, err)
 	}
 	return pages, nil
+}
+
+func (c *cycle) inTransaction(ctx context.Context, o operation, do func(pgx.Tx) error) error {
+	tx, err := c.conn.BeginTx(ctx, readCommitted)
+	if err != nil {
+		return err
+	}
+	if err := do(tx); err != nil {
+		return errors.Join(err, tx.Rollback(ctx))
+	}
+	if o.end == rollsBack {
+		return tx.Rollback(ctx)
+	}
+	return tx.Commit(ctx)
 }

@@ -1,0 +1,46 @@
+package plans
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// version is a hash of what decides a seeded database: the seed, and our tables as they are. Functions are not among it, since no plan
+// looks into them.
+func version(ctx context.Context, conn *pgx.Conn) (string, error) {
+	rows, err := conn.Query(ctx, `
+SELECT d.definition
+FROM (
+    SELECT c.oid, format('%s %s %s', c.relname, c.relkind, c.reloptions) AS definition
+    FROM pg_catalog.pg_class AS c
+    WHERE c.relkind IN ('r', 'p')
+    UNION ALL
+    SELECT a.attrelid, format('%s %s %s', a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull)
+    FROM pg_catalog.pg_attribute AS a
+    WHERE a.attnum > 0
+    UNION ALL
+    SELECT i.indrelid, pg_get_indexdef(i.indexrelid)
+    FROM pg_catalog.pg_index AS i
+    UNION ALL
+    SELECT r.conrelid, pg_get_constraintdef(r.oid)
+    FROM pg_catalog.pg_constraint AS r
+) AS d
+JOIN pg_catalog.pg_class AS c ON c.oid = d.oid
+WHERE c.relnamespace = 'bbm'::regnamespace
+  AND NOT c.relispartition
+ORDER BY c.relname, d.definition`)
+	if err != nil {
+		return "", fmt.Errorf("read tables: %w", err)
+	}
+	definitions, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return "", fmt.Errorf("read tables: %w", err)
+	}
+	hash := sha256.New()
+	_, _ = fmt.Fprintln(hash, definitions, unsucceededEvery, firstMonth, months, seedMigrations, seedJobs, seedLogs, finishMigrations) // never fails
+	return hex.EncodeToString(hash.Sum(nil))[:12], nil
+}
