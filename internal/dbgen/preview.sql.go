@@ -216,7 +216,7 @@ type PreviewSettingsSetParams struct {
 	IdleTimeout string
 }
 
-// Gives this transaction what a run sets for a work, as SessionSet and JobFence do, and ends it when its client hangs.
+// Gives this transaction what a run sets for a work, and ends it when its client hangs.
 // Called by: preview.Explain, preview.Sample.
 // Index: none.
 // Locks: nothing.

@@ -43,6 +43,7 @@ func TestTheStatementsAreThoseOfARun(t *testing.T) {
 	assert.Equal(t, []string{"items_pkey"}, e.CursorIndex)
 	assert.Contains(t, e.Settings, preview.Setting{Name: "search_path", Value: `pg_catalog, "public"`})
 	assert.Contains(t, e.Settings, preview.Setting{Name: "row_security", Value: "off"})
+	assert.Contains(t, e.Settings, preview.Setting{Name: "plan_cache_mode", Value: "force_custom_plan"})
 	assert.Equal(t, []int64{5000, 1, 5}, []int64{e.Rows, e.Jobs, e.SubBatches})
 }
 
