@@ -1,14 +1,16 @@
 package plans
 
 import (
+	"cmp"
 	"context"
+	"crypto/md5"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/bbm-runner/bbm-runner/internal/session"
 )
@@ -63,7 +65,7 @@ func Connect(ctx context.Context, url string) (*pgx.Conn, error) {
 
 // Explain returns the generic plan of a query as text, without costs. It is not executed.
 func Explain(ctx context.Context, conn *pgx.Conn, q Query) (string, error) {
-	rows, err := explain(ctx, conn, q, "COSTS OFF")
+	rows, err := explain(ctx, conn, q, "COSTS OFF", anyValues)
 	if err != nil {
 		return "", err
 	}
@@ -76,7 +78,34 @@ func Explain(ctx context.Context, conn *pgx.Conn, q Query) (string, error) {
 
 // ExplainTree returns the same plan as a tree.
 func ExplainTree(ctx context.Context, conn *pgx.Conn, q Query) (*Node, error) {
-	rows, err := explain(ctx, conn, q, "COSTS OFF, FORMAT JSON")
+	return explainTree(ctx, conn, q, anyValues)
+}
+
+// ExplainHeavy returns the plan for the heavy migration's own values, as a tree: the one that a session makes as long as it has not
+// settled for the generic plan.
+func ExplainHeavy(ctx context.Context, conn *pgx.Conn, q Query, scale Scale) (_ *Node, err error) {
+	if _, err := conn.Exec(ctx, "SET plan_cache_mode = force_custom_plan"); err != nil {
+		return nil, fmt.Errorf("plan for values: %w", err)
+	}
+	defer func() {
+		_, resetErr := conn.Exec(context.WithoutCancel(ctx), "SET plan_cache_mode = force_generic_plan")
+		err = errors.Join(err, resetErr)
+	}()
+	id := strconv.Itoa(scale.heavy())
+	return explainTree(ctx, conn, q, map[string]string{
+		"bigint": id, "integer": "100", "oid": "100000", "boolean": "false", "interval": "'1 minute'", "jsonb": "'{}'",
+		"timestamp with time zone": "'2001-06-28'", "text": "'" + HeavyName(scale) + "'",
+		"text[]": "ARRAY['" + HeavyName(scale) + "', 'work_0:" + fmt.Sprintf("%x", md5.Sum([]byte("0"))) + "']",
+		"bigint[]": "ARRAY[" + id + "]", "bbm.job_status": "'failed'", "bbm.migration_failure_code": "'invalid_work'",
+	})
+}
+
+// anyValues do for a generic plan, which does not depend on them. But EXPLAIN leaves out the partitions that they rule out: times stand
+// before all months. What is not named is NULL.
+var anyValues = map[string]string{"timestamp with time zone": "'-infinity'"}
+
+func explainTree(ctx context.Context, conn *pgx.Conn, q Query, values map[string]string) (*Node, error) {
+	rows, err := explain(ctx, conn, q, "COSTS OFF, FORMAT JSON", values)
 	if err != nil {
 		return nil, err
 	}
@@ -91,28 +120,40 @@ func ExplainTree(ctx context.Context, conn *pgx.Conn, q Query) (*Node, error) {
 	return plans[0].Plan, nil
 }
 
-// explain prepares the query under its name. A generic plan does not depend on the values, but EXPLAIN leaves out the partitions that
-// they rule out: times stand before all months, and the rest is NULL.
-func explain(ctx context.Context, conn *pgx.Conn, q Query, options string) (pgx.Rows, error) {
+// explain prepares the query under its name and explains its execution with values by type.
+func explain(ctx context.Context, conn *pgx.Conn, q Query, options string, values map[string]string) (pgx.Rows, error) {
 	name := strings.ToLower(q.Name)
 	prepared, err := conn.Prepare(ctx, name, q.Text)
 	if err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", q.Name, err)
 	}
-	values := make([]string, len(prepared.ParamOIDs))
-	for i, oid := range prepared.ParamOIDs {
-		values[i] = "NULL"
-		if oid == pgtype.TimestamptzOID {
-			values[i] = "'-infinity'"
-		}
+	types, err := typeNames(ctx, conn, prepared.ParamOIDs)
+	if err != nil {
+		return nil, err
+	}
+	arguments := make([]string, len(types))
+	for i, t := range types {
+		arguments[i] = cmp.Or(values[t], "NULL")
 	}
 	list := ""
-	if len(values) > 0 {
-		list = "(" + strings.Join(values, ", ") + ")"
+	if len(arguments) > 0 {
+		list = "(" + strings.Join(arguments, ", ") + ")"
 	}
 	rows, err := conn.Query(ctx, fmt.Sprintf("EXPLAIN (%s) EXECUTE %s%s", options, name, list), pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
 		return nil, fmt.Errorf("explain %s: %w", q.Name, err)
 	}
 	return rows, nil
+}
+
+func typeNames(ctx context.Context, conn *pgx.Conn, oids []uint32) ([]string, error) {
+	rows, err := conn.Query(ctx, "SELECT format_type(t.oid, NULL) FROM unnest($1::oid[]) WITH ORDINALITY AS t (oid, position) ORDER BY t.position", oids)
+	if err != nil {
+		return nil, fmt.Errorf("name types: %w", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("name types: %w", err)
+	}
+	return names, nil
 }

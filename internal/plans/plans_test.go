@@ -71,6 +71,20 @@ func TestPlans(t *testing.T) {
 			assert.Fail(t, "this exception is not needed any more: "+e.String())
 		}
 	})
+	t.Run("the plans for a migration with nearly all jobs keep the rules", func(t *testing.T) {
+		catalog, err := plans.ReadCatalog(t.Context(), conn)
+		require.NoError(t, err)
+		var violations []plans.Violation
+		for _, q := range queries {
+			tree, err := plans.ExplainHeavy(t.Context(), conn, q, plans.Small)
+			require.NoError(t, err)
+			violations = append(violations, plans.Judge(q, tree, catalog)...)
+		}
+		unexcused, _ := plans.Excuse(violations)
+		for _, v := range unexcused {
+			assert.Fail(t, v.String())
+		}
+	})
 	t.Run("the gate notices an index that is gone", func(t *testing.T) { testDroppedIndexes(t, conn, queries) })
 }
 

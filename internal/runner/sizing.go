@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -95,7 +96,7 @@ func (s *sizer) observe(rows int64, took time.Duration) (shrunk bool) {
 	if len(s.samples) < fewestSamples {
 		return false
 	}
-	wanted := targetDuration.Seconds() / percentile(s.samples, pessimisticShare)
+	wanted := targetDuration.Seconds() / pessimistic(s.samples)
 	s.size = max(1, min(wanted, s.size*growth, s.most))
 	return false
 }
@@ -106,9 +107,8 @@ func (s *sizer) lose() {
 	s.samples = nil
 }
 
-// percentile is the smallest value that at least share of the values do not exceed.
-func percentile(values []float64, share float64) float64 {
+// pessimistic is the percentile of pessimisticShare: the smallest value that at least this share of the values do not exceed.
+func pessimistic(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
-	index := int(share*float64(len(sorted))+0.999999) - 1
-	return sorted[min(max(index, 0), len(sorted)-1)]
+	return sorted[int(math.Ceil(pessimisticShare*float64(len(sorted))))-1]
 }

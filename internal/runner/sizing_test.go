@@ -86,8 +86,8 @@ func TestTuningIsTakenOverWhileAJobRuns(t *testing.T) {
 	assert.Greater(t, s.rows(), 70)
 }
 
-func TestPercentile(t *testing.T) {
-	assert.InDelta(t, 9, percentile([]float64{10, 1, 2, 3, 4, 5, 6, 7, 8, 9}, 0.9), 0)
-	assert.InDelta(t, 3, percentile([]float64{3, 1, 2}, 0.9), 0)
-	assert.InDelta(t, 5, percentile([]float64{5}, 0.9), 0)
+func TestTheHighestCostsAreBelievedButForATenth(t *testing.T) {
+	assert.InDelta(t, 9, pessimistic([]float64{10, 1, 2, 3, 4, 5, 6, 7, 8, 9}), 0)
+	assert.InDelta(t, 3, pessimistic([]float64{3, 1, 2}), 0)
+	assert.InDelta(t, 5, pessimistic([]float64{5}), 0)
 }

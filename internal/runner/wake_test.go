@@ -68,7 +68,8 @@ func TestAnIdleRunnerStartsAtOnceWhenASlotIsFreed(t *testing.T) {
 	config := w.config()
 	config.LockTimeout = time.Minute
 	first := make(chan error, 1)
-	go func() { first <- w.runner(config, parse(t, "count", blocking)).Run(w.ctx) }()
+	blocker := w.runner(config, parse(t, "count", blocking))
+	go func() { first <- blocker.Run(w.ctx) }()
 	w.blocked()
 
 	other := parse(t, "other", "-- description: d\n-- table: public.others\n-- cursor: id\n-- +bbm Work\nUPDATE public.others AS o SET n = n + 1 WHERE @batch(o)")
