@@ -35,7 +35,7 @@ RETURNING *;
 
 -- name: SchemaVersion :one
 -- The version of our tables, 0 where none is applied; fails with undefined_table where goose has never run.
--- Called by: session.CheckSchema.
+-- Called by: control.(*Control).CheckSchema.
 -- Index: none; the version table of goose has a row for each version.
 -- Locks: nothing.
 SELECT coalesce(max(v.version_id), 0)::bigint AS version

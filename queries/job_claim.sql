@@ -159,6 +159,22 @@ WITH lost_job AS (
     JOIN locked_migration AS l ON l.id = m.id
 )
 
-SELECT j.id, j.status, j.progress_key
+SELECT
+    j.id,
+    j.status,
+    j.progress_key,
+    j.stalls,
+    j.exception_message,
+    m.id AS migration_id,
+    m.name AS migration_name,
+    m.work_name,
+    (m.id IN (SELECT f.id FROM failed_migration AS f))::boolean AS is_migration_failed
 FROM recovered_job AS j
+CROSS JOIN LATERAL (
+    -- The LIMIT keeps the planner from reading all migrations where it expects more jobs than there are.
+    SELECT o.id, o.name, o.work_name
+    FROM bbm.batched_background_migrations AS o
+    WHERE o.id = j.batched_background_migration_id
+    LIMIT 1
+) AS m
 ORDER BY j.id;

@@ -1,12 +1,13 @@
 -- name: JobFence :one
 -- Proves that the job is still ours and stands where we think, and holds it for this transaction. No row: fenced off, roll back.
--- The work that follows is planned for its range; our own statements keep their generic plans.
+-- The work that follows is planned for its range (our own statements keep their generic plans) and waits for locks as short as a run may.
 -- Called by: runner.(*Executor).subBatch, first in the transaction of each sub-batch.
 -- Index: batched_background_migration_jobs_pkey.
 -- Locks: the row of the job, until the commit of the sub-batch.
 SELECT
     pg_current_xact_id()::text AS transaction_id,
-    set_config('plan_cache_mode', 'force_custom_plan', true) AS plan_cache_mode
+    set_config('plan_cache_mode', 'force_custom_plan', true) AS plan_cache_mode,
+    set_config('lock_timeout', @lock_timeout::text, true) AS lock_timeout
 FROM bbm.batched_background_migration_jobs AS j
 WHERE j.id = @job_id
   AND j.status = 'running'
@@ -44,6 +45,7 @@ WITH held_slot AS MATERIALIZED (
 
 SELECT
     bbm.assert_fence(EXISTS (SELECT FROM progressed_job)) AS fenced,
+    bbm.assert_target(m.table_name, m.table_oid) AS is_target,
     f.execution_enabled,
     m.status,
     coalesce(m.on_hold_until > now(), false)::boolean AS is_on_hold,
@@ -58,13 +60,14 @@ WHERE m.id = @migration_id;
 
 -- name: JobCheck :one
 -- What JobProgress reads back, again after a pause between sub-batches. No row: the job is no longer ours.
--- Called by: runner.(*Executor).pauseBetween.
+-- Called by: runner.(*Executor).lookAgain.
 -- Index: batched_background_migration_jobs_pkey, batched_background_migrations_pkey.
 -- Locks: nothing.
 SELECT
     f.execution_enabled,
     m.status,
-    coalesce(m.on_hold_until > now(), false)::boolean AS is_on_hold
+    coalesce(m.on_hold_until > now(), false)::boolean AS is_on_hold,
+    m.pause
 FROM bbm.batched_background_migration_jobs AS j
 JOIN bbm.batched_background_migrations AS m ON m.id = j.batched_background_migration_id
 CROSS JOIN bbm.fleet_settings AS f

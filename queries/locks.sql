@@ -36,7 +36,7 @@ SELECT pg_advisory_xact_lock((1650617602::bigint << 32) | @root_table_oid::bigin
 
 -- name: RunnerAnnounce :exec
 -- Shows to `status` that a runner is connected: key 1 where its parameter is on, 0 where it is off.
--- Called by: runner.(*Executor).announce.
+-- Called by: runner.(*Executor).serve.
 -- Index: none.
 -- Locks: advisory (1650617604, key), shared, until the end of the session.
 SELECT pg_advisory_lock_shared(1650617604, @key::integer);

@@ -6,11 +6,18 @@
 -- Locks: nothing.
 SELECT l.*
 FROM bbm.batched_background_migration_jobs AS j
-JOIN bbm.batched_background_migration_job_transition_logs AS l ON l.batched_background_migration_job_id = j.id
-WHERE j.batched_background_migration_id = @migration_id
-  AND j.id >= @after_job_id
-  AND l.created_at >= @since
-  AND (l.batched_background_migration_job_id, l.id) > (@after_job_id, @after_id)
+CROSS JOIN LATERAL (
+    -- The LIMIT keeps the planner to looking job by job, whatever share of the log it expects since then.
+    SELECT t.*
+    FROM bbm.batched_background_migration_job_transition_logs AS t
+    WHERE t.batched_background_migration_job_id = j.id
+      AND t.created_at >= @since
+      AND (t.batched_background_migration_job_id, t.id) > (@after_job_id, @after_id)
+    ORDER BY t.id
+    LIMIT @page_size
+) AS l
+WHERE (j.batched_background_migration_id, j.id) >= (@migration_id, @after_job_id)
+  AND j.batched_background_migration_id <= @migration_id
 ORDER BY j.batched_background_migration_id, j.id, l.id
 LIMIT @page_size;
 

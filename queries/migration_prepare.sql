@@ -31,7 +31,7 @@ FOR UPDATE SKIP LOCKED;
 
 -- name: MigrationPin :one
 -- Pins what a migration does: the version of the work, its cursor, its sizes. No row: another version is pinned already.
--- Called by: runner.(*Executor).prepareOne, control.Enqueue, control.AcceptWork.
+-- Called by: runner.(*Executor).prepareOne, control.Enqueue, control.(*Control).Enqueue.
 -- Index: batched_background_migrations_pkey.
 -- Locks: the row of the migration, until commit.
 UPDATE bbm.batched_background_migrations AS m

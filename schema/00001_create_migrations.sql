@@ -42,7 +42,7 @@ CREATE TABLE bbm.batched_background_migrations (
     finished_at timestamptz,
     CONSTRAINT batched_background_migrations_pkey PRIMARY KEY (id),
     CONSTRAINT batched_background_migrations_name_key UNIQUE (name),
-    CONSTRAINT batched_background_migrations_name_check CHECK (char_length(name) BETWEEN 1 AND 100),
+    CONSTRAINT batched_background_migrations_name_check CHECK (char_length(name) BETWEEN 1 AND 100 AND name !~ '[[:cntrl:]]'),
     CONSTRAINT batched_background_migrations_work_name_check CHECK (char_length(work_name) BETWEEN 1 AND 100),
     CONSTRAINT batched_background_migrations_arguments_check CHECK (jsonb_typeof(arguments) = 'object'),
     CONSTRAINT batched_background_migrations_batch_size_check CHECK (batch_size >= 1),

@@ -21,6 +21,23 @@ END
 $$;
 -- +goose StatementEnd
 
+-- Raises BBM02 unless the name of the target still stands for the table that the migration was enqueued for. Asked behind the work, whose lock on the
+-- table keeps the name where it is until the commit.
+-- +goose StatementBegin
+CREATE FUNCTION bbm.assert_target(table_name text, table_oid oid) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog
+AS $$
+BEGIN
+    IF to_regclass(table_name)::oid IS DISTINCT FROM table_oid THEN
+        RAISE EXCEPTION '% is not the table that the migration was enqueued for: it was renamed, dropped or made again; cancel this one and enqueue again', table_name
+            USING ERRCODE = 'BBM02';
+    END IF;
+    RETURN true;
+END
+$$;
+-- +goose StatementEnd
+
 -- Makes this month and three ahead, and drops the months whose last row is older than the retention.
 -- One caller at a time (others return at once); a lock that is not had within a second raises 55P03, to be tried again later.
 -- Runs with the owner's rights, so that a runner's role needs none on the tables' definitions.
@@ -111,6 +128,18 @@ DECLARE
     is_empty boolean := false;
     existing bbm.batched_background_migrations;
 BEGIN
+    IF coalesce(enqueue.work, '') = '' OR char_length(enqueue.work) > 100 OR enqueue.work ~ '[[:cntrl:]]' THEN
+        RAISE EXCEPTION 'the name of the work must have 1 to 100 characters, none of them a control character' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF new_name = '' OR char_length(new_name) > 100 OR new_name ~ '[[:cntrl:]]' THEN
+        RAISE EXCEPTION 'the name must have 1 to 100 characters, none of them a control character' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF jsonb_typeof(enqueue.arguments) <> 'object' THEN
+        RAISE EXCEPTION 'the arguments must be a JSON object, as {"name": "value"}' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF enqueue.batch_size < 1 OR enqueue.sub_batch_size < 1 OR enqueue.sub_batch_size > enqueue.batch_size THEN
+        RAISE EXCEPTION 'the batch size must be at least 1, and the sub-batch size from 1 to the batch size' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     IF enqueue.target IS NULL THEN
         RAISE EXCEPTION 'the target table must not be null' USING ERRCODE = 'null_value_not_allowed';
     END IF;
@@ -123,7 +152,7 @@ BEGIN
         RAISE EXCEPTION '% is not a table', coalesce(new_table_name, enqueue.target::text) USING ERRCODE = 'wrong_object_type';
     END IF;
 
-    -- Rows that a transaction in progress has written are not visible yet, and those committed since an older snapshot are not visible here:
+    -- A transaction in progress that has read or written the table may write to it, and its rows are not visible yet; those committed since an older snapshot are not visible here:
     -- then a runner decides. The locks are looked at before the rows, so that a commit in between is seen by the second look.
     IF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN
         SELECT NOT EXISTS (
@@ -132,7 +161,6 @@ BEGIN
             WHERE l.locktype = 'relation'
               AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
               AND l.pid IS DISTINCT FROM pg_backend_pid()
-              AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
               AND (
                   l.relation = enqueue.target
                   OR l.relation IN (SELECT t.relid FROM pg_partition_tree(enqueue.target) AS t)
@@ -218,5 +246,6 @@ SELECT FROM bbm.maintain_log_partitions('100 years');
 DROP FUNCTION bbm.assert_finished(text);
 DROP FUNCTION bbm.enqueue(text, regclass, text, jsonb, integer, integer, boolean);
 DROP FUNCTION bbm.maintain_log_partitions(interval, timestamptz);
+DROP FUNCTION bbm.assert_target(text, oid);
 DROP FUNCTION bbm.assert_fence(boolean);
 DROP FUNCTION bbm.work_lock_key(text, text);

@@ -106,7 +106,7 @@ func (b *bench) compareLayouts(ctx context.Context) error {
 		if !b.wants(s.name) {
 			continue
 		}
-		s.rows = b.rows
+		s.rows, s.repeats = b.rows, !b.quick
 		if err := b.onServer(ctx, s.layout.settings, func(server *server) error { return s.compare(ctx, server, b.binary, b.progress) }); err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 )
 
@@ -67,12 +66,8 @@ func (b *bench) ownShare(contender string) float64 {
 
 // peakMemory is the worst of all runs, in megabytes.
 func (b *bench) peakMemory() float64 {
-	sections := b.comparisons
-	if b.large != nil {
-		sections = append(slices.Clone(sections), b.large.sizes...)
-	}
 	worst := 0.0
-	for _, s := range sections {
+	for _, s := range b.sections() {
 		for _, m := range s.results {
 			worst = max(worst, float64(m.peakBytes)/1e6)
 		}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 )
 
 // machine is what times depend on beside the programs. What the platform does not tell stays empty.
@@ -14,6 +15,7 @@ type machine struct {
 	processor, kernel, memory, disk string
 	processors                      int
 	postgres                        string
+	commit                          time.Duration // the median wait of a commit for the disk
 }
 
 func describeMachine(ctx context.Context, s *server) (machine, error) {
@@ -24,8 +26,33 @@ func describeMachine(ctx context.Context, s *server) (machine, error) {
 	if text, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m.kernel = runtime.GOOS + " " + strings.TrimSpace(string(text))
 	}
-	err := s.conn.QueryRow(ctx, `SELECT version()`).Scan(&m.postgres)
+	if err := s.conn.QueryRow(ctx, `SELECT version()`).Scan(&m.postgres); err != nil {
+		return m, err
+	}
+	var err error
+	m.commit, err = commitWait(ctx, s)
 	return m, err
+}
+
+// commitWait is how much longer a transaction of one row takes when its commit waits for the disk: what a loop pays for each of its pieces.
+func commitWait(ctx context.Context, s *server) (time.Duration, error) {
+	const commits = 200
+	durations := make(map[string][]float64)
+	for range commits {
+		for _, mode := range []string{"on", "off"} {
+			if _, err := s.conn.Exec(ctx, `SET synchronous_commit = `+mode); err != nil {
+				return 0, err
+			}
+			began := time.Now()
+			if _, err := s.conn.Exec(ctx, `SELECT pg_logical_emit_message(true, 'bench', '')`); err != nil {
+				return 0, err
+			}
+			durations[mode] = append(durations[mode], time.Since(began).Seconds())
+		}
+	}
+	_, err := s.conn.Exec(ctx, `RESET synchronous_commit`)
+	wait := median(durations["on"]) - median(durations["off"])
+	return time.Duration(wait * float64(time.Second)), err
 }
 
 // field reads the value of "key : value" from a file of such lines.

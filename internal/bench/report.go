@@ -44,6 +44,7 @@ func (b *bench) writeConditions(r *strings.Builder) {
 	for _, line := range [][2]string{
 		{"Machine", fmt.Sprintf("%s, %d processors, memory %s, %s, file system %s", m.processor, m.processors, m.memory, m.kernel, m.disk)},
 		{"Server", m.postgres + ", on the same machine, TCP over loopback"},
+		{"Disk", fmt.Sprintf("a commit waits %.2f ms for it (median), which is what asynchronous commits save per transaction", 1e3*m.commit.Seconds())},
 		{"Client", fmt.Sprintf("%s, built with %s", b.binary.version, runtime.Version())},
 		{"Settings", "`" + describeSettings(baseSettings) + "`; all others are the server's defaults, `fsync` and `synchronous_commit` on"},
 		{"Statistics", "`pg_stat_statements` is loaded, and tracks nothing while times are taken"},
@@ -55,13 +56,36 @@ Each round runs every contender once, in random order, on the same server. Befor
 built, `+"`VACUUM (FREEZE, ANALYZE)`, `CHECKPOINT`"+`. After each run a query proves that every balance is 1. Times are medians of the rounds. A ratio is one
 of medians; behind it, in parentheses, the lowest and highest ratio within one round. bbm-runner is a process of the built program; its time runs from the
 start of that process, with everything that it prepares, until a client is told of the commit that made the migration `+"`finished`"+`, which is on disk then.
+A run during which other programs used more than %.0f %% of the processors is repeated, up to %d times, whatever its time was: %s.
 
 | contender | what it is |
 |---|---|
-`)
+`, 100*disturbance, quietAttempts-1, b.disturbances())
 	for _, c := range b.ran() {
 		fmt.Fprintf(r, "| %s | %s |\n", c.name, c.description)
 	}
+}
+
+// disturbances tells how often the machine was not quiet.
+func (b *bench) disturbances() string {
+	repeated, kept := 0, 0
+	for _, s := range b.sections() {
+		repeated += len(s.disturbed)
+		for _, m := range s.results {
+			if m.isDisturbed() {
+				kept++
+			}
+		}
+	}
+	return fmt.Sprintf("%d were, and %d of those that count were disturbed all the same", repeated, kept)
+}
+
+// sections are all that were timed.
+func (b *bench) sections() []*section {
+	if b.large == nil {
+		return b.comparisons
+	}
+	return append(slices.Clone(b.comparisons), b.large.sizes...)
 }
 
 // ran are the contenders that took part in a comparison.
@@ -107,12 +131,8 @@ func (s *section) ratioText(contender, reference string) string {
 // writeRuns writes every single run, in the order in which they happened.
 func (b *bench) writeRuns(r *strings.Builder) {
 	fmt.Fprintf(r, "\n## Every run\n\nIn order. Other programs: processor time that neither the server nor the client used, the kernel's own threads included.\n\n")
-	sections := b.comparisons
-	if b.large != nil {
-		sections = append(slices.Clone(sections), b.large.sizes...)
-	}
 	var rows [][]string
-	for _, s := range sections {
+	for _, s := range b.sections() {
 		for _, m := range s.results {
 			rows = append(rows, []string{s.name, strconv.Itoa(m.round), m.contender, fmt.Sprintf("%.2f", m.wall.Seconds()),
 				fmt.Sprintf("%.2f", m.cpu.other.Seconds()), fmt.Sprintf("%.2f", m.cpu.stolen.Seconds())})

@@ -20,7 +20,7 @@ func (b *bench) measureScaling(ctx context.Context) error {
 	}
 	few := selected(plainUpdate, adaptiveOne, adaptiveTwo)
 	size := func(rows int) *section {
-		return &section{name: count(rows) + " rows", layout: bigintLayout, rows: rows, rounds: b.variantRuns, contenders: few}
+		return &section{name: count(rows) + " rows", layout: bigintLayout, rows: rows, rounds: b.variantRuns, contenders: few, repeats: !b.quick}
 	}
 	b.large = &scaling{sizes: []*section{size(b.rows / 10), size(b.rows), size(10 * b.rows)}}
 	return b.onServer(ctx, scalingSettings, func(server *server) error {

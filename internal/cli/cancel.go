@@ -10,7 +10,7 @@ import (
 
 func (a *app) newCancelCommand() *cobra.Command {
 	return a.newTransitionCommand(transition{
-		verb: "cancel", done: "cancelled",
+		verb:  "cancel",
 		short: "Stop migrations for good; what they changed stays",
 		from:  []string{"paused", "active", "running"},
 		apply: func(ctx context.Context, c *control.Control, name, reason string, _ bool) error {

@@ -21,6 +21,7 @@ const (
 	connectTries   = 3
 	connectBackoff = 500 * time.Millisecond // before the second try; doubled for each one after
 
+	lockTimeout    = 5 * time.Second // for rows of our own tables, which are held for moments
 	connectTimeout = 5 * time.Second // of one try, where the connection string names none
 	closeTimeout   = 2 * time.Second // for saying goodbye to a server that may be gone
 )
@@ -31,7 +32,7 @@ func (a *app) connect(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	sessionConfig := session.Config{LockTimeout: a.config.LockTimeout, StatementTimeout: a.config.StatementTimeout}
+	sessionConfig := session.Config{LockTimeout: lockTimeout, StatementTimeout: a.config.StatementTimeout}
 	for try := 1; ; try++ {
 		conn, err := session.Connect(ctx, connConfig, sessionConfig)
 		if err == nil {

@@ -38,7 +38,7 @@ func (d *demo) watchRun(ctx context.Context) error {
 	if err := d.pauseAndResume(ctx, worker); err != nil {
 		return err
 	}
-	err = d.watchUntil(ctx, worker, func(m control.Migration) bool { return m.Progress >= 0.6 && m.Jobs.Running > 0 })
+	err = d.watchUntil(ctx, worker, func(m control.Migration) bool { return m.Progress >= 0.6 && d.isInMidJob(m) })
 	if err != nil {
 		return err
 	}
@@ -49,6 +49,13 @@ func (d *demo) watchRun(ctx context.Context) error {
 	}
 	d.say("Killed the worker with SIGKILL in the middle of a job (process %d), and started another (process %d)", killed, worker.pid())
 	return d.watchUntil(ctx, worker, func(m control.Migration) bool { return false })
+}
+
+// isInMidJob reports whether a job runs that is neither at its beginning nor near its end.
+func (d *demo) isInMidJob(m control.Migration) bool {
+	batch := int64(d.rows / demoJobs)
+	done := m.ProcessedRows % batch
+	return m.Jobs.Running > 0 && done > batch/10 && done < batch*6/10
 }
 
 func (d *demo) pauseAndResume(ctx context.Context, worker *demoWorker) error {

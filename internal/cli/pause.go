@@ -12,7 +12,7 @@ import (
 
 func (a *app) newPauseCommand() *cobra.Command {
 	return a.newTransitionCommand(transition{
-		verb: "pause", done: "paused",
+		verb:  "pause",
 		short: "Stop migrations within one sub-batch, until resumed",
 		from:  []string{"active", "running"},
 		apply: func(ctx context.Context, c *control.Control, name, reason string, _ bool) error {
@@ -23,7 +23,7 @@ func (a *app) newPauseCommand() *cobra.Command {
 
 // transition is a command that changes the status of migrations.
 type transition struct {
-	verb, done  string
+	verb        string
 	short, long string
 	from        []string // the statuses that --all means
 	acceptsWork bool     // takes --accept-work
@@ -84,7 +84,11 @@ func (a *app) transit(ctx context.Context, t transition, names []string, reason 
 				refused = append(refused, err)
 				continue
 			}
-			fmt.Fprintf(a.Stdout, "%s %s\n", name, t.done)
+			now, err := c.Status(ctx, name)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(a.Stdout, "%s %s\n", name, now[0].Status)
 		}
 		return errors.Join(refused...)
 	})

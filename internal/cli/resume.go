@@ -11,7 +11,7 @@ import (
 
 func (a *app) newResumeCommand() *cobra.Command {
 	return a.newTransitionCommand(transition{
-		verb: "resume", done: "active",
+		verb:  "resume",
 		short: "Let paused migrations go on, and lift holds",
 		long: `Lets a paused migration go on from where it stopped, and lifts a hold before its time. Where the work was changed since the enqueue, runners that
 have the new version leave the migration alone until it is resumed with --accept-work.`,

@@ -10,7 +10,7 @@ import (
 
 func (a *app) newRetryCommand() *cobra.Command {
 	return a.newTransitionCommand(transition{
-		verb: "retry", done: "active",
+		verb:  "retry",
 		short: "Set failed migrations going again",
 		long: `Sets a failed migration going again from where it stopped; its jobs get all their attempts anew. Where the work was mended, give --accept-work to go
 on with it as it is now.`,

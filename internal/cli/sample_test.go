@@ -23,7 +23,7 @@ func TestSampleTellsWhatSubBatchesCostAndChangesNothing(t *testing.T) {
 	out := w.ok("sample", "increment", "--sub-batch-size", "10")
 	assert.Equal(t, before, w.dump())
 	assert.Contains(t, out, "sub-batch      10 rows\n")
-	assert.Contains(t, out, "timeouts       lock 5s, statement 1m0s\n")
+	assert.Contains(t, out, "timeouts       lock 500ms, statement 1m0s\n")
 	var samples []string
 	for line := range strings.Lines(out) {
 		if cells := strings.Fields(line); len(cells) > 10 && cells[1] != "#" && cells[3] == "10" {

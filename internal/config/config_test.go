@@ -31,7 +31,7 @@ func TestDefaultsHoldWhereNothingIsGiven(t *testing.T) {
 	assert.Equal(t, 1, c.Workers)
 	assert.Equal(t, 5*time.Second, c.PollInterval)
 	assert.Equal(t, 30*time.Second, c.ShutdownGrace)
-	assert.Equal(t, 5*time.Second, c.LockTimeout)
+	assert.Equal(t, 500*time.Millisecond, c.LockTimeout)
 	assert.Equal(t, time.Minute, c.StatementTimeout)
 	assert.Equal(t, 6, c.LogRetentionMonths)
 	assert.True(t, c.IsDefault("works_dir"))

@@ -20,7 +20,8 @@ type setting struct {
 }
 
 // settings are all there are. Three of the fallbacks are decisions:
-//   - lock_timeout: whoever waits for a lock makes everybody queue behind; five seconds is what a web request bears.
+//   - lock_timeout: whoever waits for a lock makes others queue behind. Below the server's deadlock_timeout (1 s) a sub-batch gives way before
+//     the server looks for a victim, which could be the application.
 //   - statement_timeout: a sub-batch is meant to take 200 ms. A minute, 300 times that, leaves room for a boundary query on a cold
 //     disk and still ends a plan gone wrong before it has held back vacuum for long.
 //   - poll_interval: how late a resume or a new migration may be noticed; a look costs two index probes.
@@ -33,7 +34,7 @@ var settings = []setting{
 	{"workers", "1", "jobs that this process may execute at once", false, number(1, 1000, func(c *Config) *int { return &c.Workers })},
 	{"poll_interval", "5s", "time between two looks for something to do", false, duration(func(c *Config) *time.Duration { return &c.PollInterval })},
 	{"shutdown_grace", "30s", "what a sub-batch gets to end in after SIGTERM", false, duration(func(c *Config) *time.Duration { return &c.ShutdownGrace })},
-	{"lock_timeout", "5s", "longest wait for a lock", false, duration(func(c *Config) *time.Duration { return &c.LockTimeout })},
+	{"lock_timeout", "500ms", "longest wait of a sub-batch for a lock; keep it below deadlock_timeout", false, duration(func(c *Config) *time.Duration { return &c.LockTimeout })},
 	{"statement_timeout", "1m", "longest run of one statement", false, duration(func(c *Config) *time.Duration { return &c.StatementTimeout })},
 	{"asynchronous_commit", "true", "whether sub-batches commit without waiting for the disk", false, readSwitch(func(c *Config) *bool { return &c.AsynchronousCommit })},
 	{"log_retention_months", "6", "whole months for which the log of jobs is kept", false, number(1, 1200, func(c *Config) *int { return &c.LogRetentionMonths })},

@@ -33,7 +33,7 @@ func waitingFor(f dbgen.MigrationListFactsRow) string {
 		return "waiting for older transactions to end: " + strings.Join(f.Awaited, ", ")
 	case f.TableUser != "":
 		return fmt.Sprintf("waiting for its table, on which migration %q runs", f.TableUser)
-	case f.LockedSlots >= int64(f.Slots) && !hasJustMoved(f):
+	case f.LockedSlots >= int64(f.Slots) && !hasJustChanged(f):
 		return fmt.Sprintf("waiting for a slot: all in use (%d)", f.Slots)
 	case f.RunningJobs > 0:
 		return "its runner is lost; the next poll of another puts the job back"
@@ -45,10 +45,11 @@ func waitingFor(f dbgen.MigrationListFactsRow) string {
 	return ""
 }
 
-// hasJustMoved reports whether a job of this migration has just ended: its runner keeps the slot while it claims the next.
-func hasJustMoved(f dbgen.MigrationListFactsRow) bool {
-	const betweenJobs = time.Second
-	return f.Migration.Status == running && f.ObservedAt.Sub(f.Migration.UpdatedAt) < betweenJobs
+// hasJustChanged reports whether this migration was prepared or a job of it ended a moment ago: the runner that did it keeps the slot while it
+// claims the next job.
+func hasJustChanged(f dbgen.MigrationListFactsRow) bool {
+	const moment = time.Second
+	return f.Migration.MaxKey != nil && f.ObservedAt.Sub(f.Migration.UpdatedAt) < moment
 }
 
 // isAllCut reports whether no new job can be cut.

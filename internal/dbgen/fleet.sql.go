@@ -102,7 +102,7 @@ WHERE v.is_applied
 `
 
 // The version of our tables, 0 where none is applied; fails with undefined_table where goose has never run.
-// Called by: session.CheckSchema.
+// Called by: control.(*Control).CheckSchema.
 // Index: none; the version table of goose has a row for each version.
 // Locks: nothing.
 func (q *Queries) SchemaVersion(ctx context.Context, db DBTX) (int64, error) {

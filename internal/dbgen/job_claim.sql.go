@@ -298,8 +298,24 @@ WITH lost_job AS (
     JOIN locked_migration AS l ON l.id = m.id
 )
 
-SELECT j.id, j.status, j.progress_key
+SELECT
+    j.id,
+    j.status,
+    j.progress_key,
+    j.stalls,
+    j.exception_message,
+    m.id AS migration_id,
+    m.name AS migration_name,
+    m.work_name,
+    (m.id IN (SELECT f.id FROM failed_migration AS f))::boolean AS is_migration_failed
 FROM recovered_job AS j
+CROSS JOIN LATERAL (
+    -- The LIMIT keeps the planner from reading all migrations where it expects more jobs than there are.
+    SELECT o.id, o.name, o.work_name
+    FROM bbm.batched_background_migrations AS o
+    WHERE o.id = j.batched_background_migration_id
+    LIMIT 1
+) AS m
 ORDER BY j.id
 `
 
@@ -311,9 +327,15 @@ type JobRecoverParams struct {
 }
 
 type JobRecoverRow struct {
-	ID          int64
-	Status      JobStatus
-	ProgressKey []string
+	ID                int64
+	Status            JobStatus
+	ProgressKey       []string
+	Stalls            int32
+	ExceptionMessage  *string
+	MigrationID       int64
+	MigrationName     string
+	WorkName          string
+	IsMigrationFailed bool
 }
 
 // Puts the jobs of a slot whose runner is gone back to pending; they go on from their progress_key. The last of stall_limit losses in a row
@@ -335,7 +357,17 @@ func (q *Queries) JobRecover(ctx context.Context, db DBTX, arg JobRecoverParams)
 	items := []JobRecoverRow{}
 	for rows.Next() {
 		var i JobRecoverRow
-		if err := rows.Scan(&i.ID, &i.Status, &i.ProgressKey); err != nil {
+		if err := rows.Scan(
+			&i.ID,
+			&i.Status,
+			&i.ProgressKey,
+			&i.Stalls,
+			&i.ExceptionMessage,
+			&i.MigrationID,
+			&i.MigrationName,
+			&i.WorkName,
+			&i.IsMigrationFailed,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

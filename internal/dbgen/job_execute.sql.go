@@ -15,7 +15,8 @@ const JobCheck = `-- name: JobCheck :one
 SELECT
     f.execution_enabled,
     m.status,
-    coalesce(m.on_hold_until > now(), false)::boolean AS is_on_hold
+    coalesce(m.on_hold_until > now(), false)::boolean AS is_on_hold,
+    m.pause
 FROM bbm.batched_background_migration_jobs AS j
 JOIN bbm.batched_background_migrations AS m ON m.id = j.batched_background_migration_id
 CROSS JOIN bbm.fleet_settings AS f
@@ -33,33 +34,41 @@ type JobCheckRow struct {
 	ExecutionEnabled bool
 	Status           MigrationStatus
 	IsOnHold         bool
+	Pause            time.Duration
 }
 
 // What JobProgress reads back, again after a pause between sub-batches. No row: the job is no longer ours.
-// Called by: runner.(*Executor).pauseBetween.
+// Called by: runner.(*Executor).lookAgain.
 // Index: batched_background_migration_jobs_pkey, batched_background_migrations_pkey.
 // Locks: nothing.
 func (q *Queries) JobCheck(ctx context.Context, db DBTX, arg JobCheckParams) (JobCheckRow, error) {
 	row := db.QueryRow(ctx, JobCheck, arg.JobID, arg.Claims)
 	var i JobCheckRow
-	err := row.Scan(&i.ExecutionEnabled, &i.Status, &i.IsOnHold)
+	err := row.Scan(
+		&i.ExecutionEnabled,
+		&i.Status,
+		&i.IsOnHold,
+		&i.Pause,
+	)
 	return i, err
 }
 
 const JobFence = `-- name: JobFence :one
 SELECT
     pg_current_xact_id()::text AS transaction_id,
-    set_config('plan_cache_mode', 'force_custom_plan', true) AS plan_cache_mode
+    set_config('plan_cache_mode', 'force_custom_plan', true) AS plan_cache_mode,
+    set_config('lock_timeout', $1::text, true) AS lock_timeout
 FROM bbm.batched_background_migration_jobs AS j
-WHERE j.id = $1
+WHERE j.id = $2
   AND j.status = 'running'
-  AND j.claims = $2
-  AND j.progress_key IS NOT DISTINCT FROM $3::text[]
+  AND j.claims = $3
+  AND j.progress_key IS NOT DISTINCT FROM $4::text[]
 ORDER BY j.id
 FOR UPDATE
 `
 
 type JobFenceParams struct {
+	LockTimeout string
 	JobID       int64
 	Claims      int64
 	ProgressKey []string
@@ -68,17 +77,23 @@ type JobFenceParams struct {
 type JobFenceRow struct {
 	TransactionID string
 	PlanCacheMode string
+	LockTimeout   string
 }
 
 // Proves that the job is still ours and stands where we think, and holds it for this transaction. No row: fenced off, roll back.
-// The work that follows is planned for its range; our own statements keep their generic plans.
+// The work that follows is planned for its range (our own statements keep their generic plans) and waits for locks as short as a run may.
 // Called by: runner.(*Executor).subBatch, first in the transaction of each sub-batch.
 // Index: batched_background_migration_jobs_pkey.
 // Locks: the row of the job, until the commit of the sub-batch.
 func (q *Queries) JobFence(ctx context.Context, db DBTX, arg JobFenceParams) (JobFenceRow, error) {
-	row := db.QueryRow(ctx, JobFence, arg.JobID, arg.Claims, arg.ProgressKey)
+	row := db.QueryRow(ctx, JobFence,
+		arg.LockTimeout,
+		arg.JobID,
+		arg.Claims,
+		arg.ProgressKey,
+	)
 	var i JobFenceRow
-	err := row.Scan(&i.TransactionID, &i.PlanCacheMode)
+	err := row.Scan(&i.TransactionID, &i.PlanCacheMode, &i.LockTimeout)
 	return i, err
 }
 
@@ -105,6 +120,7 @@ WITH held_slot AS MATERIALIZED (
 
 SELECT
     bbm.assert_fence(EXISTS (SELECT FROM progressed_job)) AS fenced,
+    bbm.assert_target(m.table_name, m.table_oid) AS is_target,
     f.execution_enabled,
     m.status,
     coalesce(m.on_hold_until > now(), false)::boolean AS is_on_hold,
@@ -132,6 +148,7 @@ type JobProgressParams struct {
 
 type JobProgressRow struct {
 	Fenced            bool
+	IsTarget          bool
 	ExecutionEnabled  bool
 	Status            MigrationStatus
 	IsOnHold          bool
@@ -161,6 +178,7 @@ func (q *Queries) JobProgress(ctx context.Context, db DBTX, arg JobProgressParam
 	var i JobProgressRow
 	err := row.Scan(
 		&i.Fenced,
+		&i.IsTarget,
 		&i.ExecutionEnabled,
 		&i.Status,
 		&i.IsOnHold,

@@ -48,7 +48,7 @@ SELECT pg_advisory_lock_shared(1650617604, $1::integer)
 `
 
 // Shows to `status` that a runner is connected: key 1 where its parameter is on, 0 where it is off.
-// Called by: runner.(*Executor).announce.
+// Called by: runner.(*Executor).serve.
 // Index: none.
 // Locks: advisory (1650617604, key), shared, until the end of the session.
 func (q *Queries) RunnerAnnounce(ctx context.Context, db DBTX, key int32) error {

@@ -13,21 +13,28 @@ import (
 const JobLogList = `-- name: JobLogList :many
 SELECT l.id, l.batched_background_migration_job_id, l.created_at, l.previous_status, l.next_status, l.attempt, l.exception_class, l.exception_message
 FROM bbm.batched_background_migration_jobs AS j
-JOIN bbm.batched_background_migration_job_transition_logs AS l ON l.batched_background_migration_job_id = j.id
-WHERE j.batched_background_migration_id = $1
-  AND j.id >= $2
-  AND l.created_at >= $3
-  AND (l.batched_background_migration_job_id, l.id) > ($2, $4)
+CROSS JOIN LATERAL (
+    -- The LIMIT keeps the planner to looking job by job, whatever share of the log it expects since then.
+    SELECT t.id, t.batched_background_migration_job_id, t.created_at, t.previous_status, t.next_status, t.attempt, t.exception_class, t.exception_message
+    FROM bbm.batched_background_migration_job_transition_logs AS t
+    WHERE t.batched_background_migration_job_id = j.id
+      AND t.created_at >= $1
+      AND (t.batched_background_migration_job_id, t.id) > ($2, $3)
+    ORDER BY t.id
+    LIMIT $4
+) AS l
+WHERE (j.batched_background_migration_id, j.id) >= ($5, $2)
+  AND j.batched_background_migration_id <= $5
 ORDER BY j.batched_background_migration_id, j.id, l.id
-LIMIT $5
+LIMIT $4
 `
 
 type JobLogListParams struct {
-	MigrationID int64
-	AfterJobID  int64
 	Since       time.Time
+	AfterJobID  int64
 	AfterID     int64
 	PageSize    int32
+	MigrationID int64
 }
 
 // The next changes of status of the jobs of a migration, job by job and in order within each, after one of them; no row: there are no more.
@@ -37,11 +44,11 @@ type JobLogListParams struct {
 // Locks: nothing.
 func (q *Queries) JobLogList(ctx context.Context, db DBTX, arg JobLogListParams) ([]JobTransitionLog, error) {
 	rows, err := db.Query(ctx, JobLogList,
-		arg.MigrationID,
-		arg.AfterJobID,
 		arg.Since,
+		arg.AfterJobID,
 		arg.AfterID,
 		arg.PageSize,
+		arg.MigrationID,
 	)
 	if err != nil {
 		return nil, err

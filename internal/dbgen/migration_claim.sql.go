@@ -30,7 +30,7 @@ type MigrationCountUnsettledParams struct {
 }
 
 // How many migrations the caller could still bring forward: with works that it has (or unpinned ones by name), not paused, on hold or ended.
-// Called by: runner.(*Executor).isIdle.
+// Called by: runner.(*Executor).isSettled.
 // Index: batched_background_migrations_claimable_idx.
 // Locks: nothing.
 func (q *Queries) MigrationCountUnsettled(ctx context.Context, db DBTX, arg MigrationCountUnsettledParams) (int64, error) {
@@ -282,9 +282,11 @@ SELECT
           AND j.status = 'running'
           AND j.finished_at IS NULL
     )::bigint AS running_jobs,
-    coalesce(m.last_claimed_at + m.job_interval <= coalesce($1::timestamptz, now()), true)::boolean AS is_due
+    coalesce(m.last_claimed_at + m.job_interval <= coalesce($1::timestamptz, now()), true)::boolean AS is_due,
+    coalesce(to_regclass(m.table_name)::oid = m.table_oid, false)::boolean AS is_target
 FROM bbm.batched_background_migrations AS m
 WHERE m.id = $2
+  AND m.work_checksum = $3::text
   AND m.status IN ('active', 'running')
   AND (m.on_hold_until IS NULL OR m.on_hold_until <= coalesce($1::timestamptz, now()))
   AND NOT EXISTS (
@@ -297,34 +299,41 @@ WHERE m.id = $2
   AND NOT EXISTS (
       SELECT
       FROM bbm.batched_background_migration_jobs AS j
-      JOIN bbm.batched_background_migrations AS o ON o.id = j.batched_background_migration_id
       WHERE j.status = 'running'
         AND j.slot IS NOT NULL
-        AND o.root_table_oid = m.root_table_oid
-        AND o.id <> m.id
+        AND j.batched_background_migration_id <> m.id
+        -- Not a join, which reads all migrations where more running jobs are expected than there are.
+        AND m.root_table_oid = (
+            SELECT o.root_table_oid
+            FROM bbm.batched_background_migrations AS o
+            WHERE o.id = j.batched_background_migration_id
+        )
   )
 ORDER BY m.id
 FOR UPDATE OF m
 `
 
 type MigrationLockClaimableParams struct {
-	Now         *time.Time
-	MigrationID int64
+	Now          *time.Time
+	MigrationID  int64
+	WorkChecksum string
 }
 
 type MigrationLockClaimableRow struct {
 	Migration   Migration
 	RunningJobs int64
 	IsDue       bool
+	IsTarget    bool
 }
 
-// Holds a migration for a claim. No row: it may not run (any more), another holds its table, or a job of another still runs on it.
+// Holds a migration for a claim with a work in this version. No row: it may not run (any more), another version was adopted, another holds its
+// table, or a job of another still runs on it.
 // Called by: runner.(*Executor).claimFrom, which holds the lock of the table (TableLock) since an earlier statement.
 // Index: batched_background_migrations_pkey, batched_background_migrations_running_root_table_idx; jobs by
 // batched_background_migration_jobs_unsucceeded_idx, those of others by batched_background_migration_jobs_running_slot_idx.
 // Locks: the row of the migration, until commit.
 func (q *Queries) MigrationLockClaimable(ctx context.Context, db DBTX, arg MigrationLockClaimableParams) (MigrationLockClaimableRow, error) {
-	row := db.QueryRow(ctx, MigrationLockClaimable, arg.Now, arg.MigrationID)
+	row := db.QueryRow(ctx, MigrationLockClaimable, arg.Now, arg.MigrationID, arg.WorkChecksum)
 	var i MigrationLockClaimableRow
 	err := row.Scan(
 		&i.Migration.ID,
@@ -364,6 +373,7 @@ func (q *Queries) MigrationLockClaimable(ctx context.Context, db DBTX, arg Migra
 		&i.Migration.FinishedAt,
 		&i.RunningJobs,
 		&i.IsDue,
+		&i.IsTarget,
 	)
 	return i, err
 }

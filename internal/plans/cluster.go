@@ -35,6 +35,8 @@ type Cluster struct {
 	server  *localpg.Server
 	dir     string
 	version string // of what is loaded: a database is named for it
+	// functions are the definitions of ours: they change more often than the tables, and a database that is kept gets the present ones.
+	functions []string
 }
 
 // OpenCluster starts the server on its kept data, which are in a folder for each major version, and drops databases that the present
@@ -71,10 +73,13 @@ func (c *Cluster) Version() int { return c.server.Version() }
 // prepare makes a database with our schema alone, to see from it which version of the seeded ones is wanted, and drops the others.
 func (c *Cluster) prepare(ctx context.Context) error {
 	const name = "bbm_version"
-	if err := c.make(ctx, name, func(conn *pgx.Conn) (err error) {
-		c.version, err = version(ctx, conn)
+	err := c.make(ctx, name, func(conn *pgx.Conn) (err error) {
+		if c.version, err = version(ctx, conn); err == nil {
+			c.functions, err = readFunctions(ctx, conn)
+		}
 		return err
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	return c.asAdmin(ctx, func(admin *pgx.Conn) error {
@@ -101,7 +106,7 @@ func (c *Cluster) Database(ctx context.Context, name string, scale Scale) (url s
 		return "", fmt.Errorf("look for database %s: %w", name, err)
 	}
 	if exists {
-		return c.server.URL(name), nil
+		return c.server.URL(name), c.in(ctx, name, func(conn *pgx.Conn) error { return replaceFunctions(ctx, conn, c.functions) })
 	}
 	draft := "bbm_draft"
 	if err := c.make(ctx, draft, func(conn *pgx.Conn) error { return Seed(ctx, conn, scale) }); err != nil {
@@ -132,19 +137,22 @@ func (c *Cluster) make(ctx context.Context, name string, fn func(*pgx.Conn) erro
 	if _, err := schema.Up(ctx, config); err != nil {
 		return err
 	}
+	return c.in(ctx, name, fn)
+}
+
+func (c *Cluster) asAdmin(ctx context.Context, fn func(*pgx.Conn) error) error { return c.in(ctx, "postgres", fn) }
+
+// in calls fn with a connection to the database.
+func (c *Cluster) in(ctx context.Context, name string, fn func(*pgx.Conn) error) error {
+	config, err := pgx.ParseConfig(c.server.URL(name))
+	if err != nil {
+		return err
+	}
 	conn, err := session.Connect(ctx, config, session.Config{})
 	if err != nil {
 		return err
 	}
 	return errors.Join(fn(conn), conn.Close(ctx))
-}
-
-func (c *Cluster) asAdmin(ctx context.Context, fn func(*pgx.Conn) error) error {
-	admin, err := pgx.Connect(ctx, c.server.URL("postgres"))
-	if err != nil {
-		return err
-	}
-	return errors.Join(fn(admin), admin.Close(ctx))
 }
 
 func drop(ctx context.Context, admin *pgx.Conn, names ...string) error {

@@ -83,7 +83,7 @@ func ExplainTree(ctx context.Context, conn *pgx.Conn, q Query) (*Node, error) {
 
 // ExplainHeavy returns the plan for the heavy migration's own values, as a tree: the one that a session makes as long as it has not
 // settled for the generic plan.
-func ExplainHeavy(ctx context.Context, conn *pgx.Conn, q Query, scale Scale) (_ *Node, err error) {
+func ExplainHeavy(ctx context.Context, conn *pgx.Conn, q Query) (_ *Node, err error) {
 	if _, err := conn.Exec(ctx, "SET plan_cache_mode = force_custom_plan"); err != nil {
 		return nil, fmt.Errorf("plan for values: %w", err)
 	}
@@ -91,11 +91,11 @@ func ExplainHeavy(ctx context.Context, conn *pgx.Conn, q Query, scale Scale) (_ 
 		_, resetErr := conn.Exec(context.WithoutCancel(ctx), "SET plan_cache_mode = force_generic_plan")
 		err = errors.Join(err, resetErr)
 	}()
-	id := strconv.Itoa(scale.heavy())
+	id, name := strconv.Itoa(Large.heavy()), HeavyName(Large)
 	return explainTree(ctx, conn, q, map[string]string{
 		"bigint": id, "integer": "100", "oid": "100000", "boolean": "false", "interval": "'1 minute'", "jsonb": "'{}'",
-		"timestamp with time zone": "'2001-06-28'", "text": "'" + HeavyName(scale) + "'",
-		"text[]": "ARRAY['" + HeavyName(scale) + "', 'work_0:" + fmt.Sprintf("%x", md5.Sum([]byte("0"))) + "']",
+		"timestamp with time zone": "'" + firstMonth + "'", "text": "'" + name + "'",
+		"text[]":   "ARRAY['" + name + "', 'work_0:" + fmt.Sprintf("%x", md5.Sum([]byte("0"))) + "']",
 		"bigint[]": "ARRAY[" + id + "]", "bbm.job_status": "'failed'", "bbm.migration_failure_code": "'invalid_work'",
 	})
 }

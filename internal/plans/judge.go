@@ -150,8 +150,8 @@ func (j *judge) inputsAreBounded(n *Node) bool {
 	return true
 }
 
-// oneValue matches "(id = $1)" and "(id = c.id)", but no list and no second condition.
-var oneValue = regexp.MustCompile(`^\([\w.]+ = [$\w.]+\)$`)
+// oneValue matches "(id = $1)", "(id = c.id)" and "(id = '7'::bigint)", but no list and no second condition.
+var oneValue = regexp.MustCompile(`^\([\w.]+ = ([$\w.]+|'[^']*'::\w+)\)$`)
 
 func isJobs(relation string) bool { return relation == jobsTable }
 

@@ -44,3 +44,38 @@ ORDER BY c.relname, d.definition`)
 	_, _ = fmt.Fprintln(hash, definitions, unsucceededEvery, firstMonth, months, seedMigrations, seedJobs, seedLogs, finishMigrations) // never fails
 	return hex.EncodeToString(hash.Sum(nil))[:12], nil
 }
+
+// readFunctions returns the statements that make our functions, in the order in which they were made.
+func readFunctions(ctx context.Context, conn *pgx.Conn) ([]string, error) {
+	rows, err := conn.Query(ctx, "SELECT pg_get_functiondef(p.oid) FROM pg_catalog.pg_proc AS p WHERE p.pronamespace = 'bbm'::regnamespace ORDER BY p.oid")
+	if err != nil {
+		return nil, fmt.Errorf("read functions: %w", err)
+	}
+	definitions, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("read functions: %w", err)
+	}
+	return definitions, nil
+}
+
+// replaceFunctions drops our functions and makes those of the definitions.
+func replaceFunctions(ctx context.Context, conn *pgx.Conn, definitions []string) error {
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		const dropAll = `
+DO $$
+DECLARE
+    old record;
+BEGIN
+    FOR old IN SELECT p.oid::regprocedure AS name FROM pg_proc AS p WHERE p.pronamespace = 'bbm'::regnamespace LOOP
+        EXECUTE format('DROP FUNCTION %s', old.name);
+    END LOOP;
+END
+$$`
+		for _, sql := range append([]string{dropAll}, definitions...) {
+			if _, err := tx.Exec(ctx, sql); err != nil {
+				return fmt.Errorf("replace functions: %w", err)
+			}
+		}
+		return nil
+	})
+}

@@ -31,7 +31,7 @@ func Explain(ctx context.Context, conn *pgx.Conn, s Subject) (*Explanation, erro
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, orStopped(ctx, err)
 	}
 	return e, nil
 }

@@ -1,6 +1,7 @@
 package preview
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -28,6 +29,14 @@ func keyText(key work.Key) string {
 		return "the beginning"
 	}
 	return strings.Join(key, ", ")
+}
+
+// orStopped is the context's error where it has ended, of which the server's is only the echo.
+func orStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 // sqlState is the server's code for an error, "" where the server did not raise it.

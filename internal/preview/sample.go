@@ -54,12 +54,12 @@ func Sample(ctx context.Context, conn *pgx.Conn, s Subject, o SampleOptions) (*S
 	}
 	err := looking.during(ctx, func() error { return onStage(ctx, conn, s, prepare) })
 	if err != nil {
-		return nil, err
+		return nil, orStopped(ctx, err)
 	}
 	result := sr.outline()
 	for _, p := range sr.begin {
 		if err := sr.at(ctx, p, result); err != nil {
-			return nil, err
+			return nil, orStopped(ctx, err)
 		}
 	}
 	sr.conclude(result)

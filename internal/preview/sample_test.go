@@ -137,6 +137,24 @@ func TestAStatementThatTakesTooLongIsToldFromOthers(t *testing.T) {
 	require.ErrorContains(t, err, "takes longer than the statement timeout of 300ms: try a smaller one")
 }
 
+func TestASampleThatIsStoppedIsRolledBack(t *testing.T) {
+	w := setup(t, items)
+	before := w.dump("public.items")
+	ctx, stop := context.WithCancel(t.Context())
+	do := func(ctx context.Context, tx pgx.Tx, b work.Batch) (int64, error) {
+		if _, err := b.Exec(ctx, tx, incrementAll); err != nil {
+			return 0, err
+		}
+		stop()
+		_, err := tx.Exec(ctx, "SELECT pg_catalog.pg_sleep(60)")
+		return 0, err
+	}
+	_, err := preview.Sample(ctx, w.conn, preview.Subject{Work: goWork(do)}, everywhere)
+	require.ErrorIs(t, err, context.Canceled)
+	assert.Equal(t, byte('I'), w.conn.PgConn().TxStatus(), "the connection lives on")
+	assert.Equal(t, before, w.dump("public.items"))
+}
+
 func TestAnEmptyTableCannotBeSampled(t *testing.T) {
 	w := setup(t, "CREATE TABLE public.items (id bigint PRIMARY KEY, n int)")
 	_, err := preview.Sample(t.Context(), w.conn, preview.Subject{Work: onItems(t, incrementAll)}, everywhere)

@@ -16,28 +16,21 @@ type endpoint struct {
 	rows int64
 }
 
-// boundary finds the end of the next limit rows of a range, in the transaction that is open or, where none is, in one of its own. Where fewer rows
-// are left it is the range's own end. Its error is [ErrJobEndpointNotFound].
+// boundary finds the end of the next limit rows of a range, in a transaction of its own. Where fewer rows are left it is the range's own end. Its
+// error is [ErrJobEndpointNotFound].
 func (e *Executor) boundary(ctx context.Context, s *work.Statements, r work.Range, limit int) (end endpoint, err error) {
-	alone := e.conn.PgConn().TxStatus() == 'I'
 	var p pipeline
-	if alone {
-		p.batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
-	}
+	p.batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
 	p.queueBoundary(s, r, limit)
-	if alone {
-		p.batch.Queue("COMMIT")
-	}
+	p.batch.Queue("COMMIT")
 	p.send(ctx, e.conn)
 	defer func() {
 		if closeErr := p.close(); err == nil && closeErr != nil {
 			err = fmt.Errorf("%w: %w", ErrJobEndpointNotFound, closeErr)
 		}
 	}()
-	if alone {
-		if _, err := p.results.Exec(); err != nil {
-			return endpoint{}, fmt.Errorf("%w: %w", ErrJobEndpointNotFound, err)
-		}
+	if _, err := p.results.Exec(); err != nil {
+		return endpoint{}, fmt.Errorf("%w: %w", ErrJobEndpointNotFound, err)
 	}
 	return p.readBoundary(r)
 }

@@ -19,9 +19,6 @@ const setAsideHold = 30 * time.Second
 // beginReadCommitted is said explicitly: a role's default may be another.
 const beginReadCommitted = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 
-// errTableBusy is returned when another claim on the table does not end within the lock timeout.
-var errTableBusy = errors.New("another claim on the table is in progress")
-
 // claimedJob is a job that is ours, with what it takes to execute it.
 type claimedJob struct {
 	dbgen.Job
@@ -29,14 +26,20 @@ type claimedJob struct {
 	work       *work.Work
 	statements *work.Statements
 	arguments  work.Arguments
-	first      *endpoint // where its first sub-batch ends; nil: nothing is left of it
-	learned    *int32    // the sub-batch size that its execution has arrived at; nil: a size is fixed
-	log        *slog.Logger
+	// label tells in the server's views whose statement it is, and keeps works of one text but other settings apart among prepared statements: their
+	// constants are read once.
+	label   string
+	first   *endpoint // where its first sub-batch ends; nil: nothing is left of it
+	learned *int32    // the sub-batch size that its execution has arrived at; nil: a size is fixed
+	log     *slog.Logger
 }
 
 // claim starts a job of the first migration that has one. ended: no job, but a migration has been finished, failed or held.
 func (e *Executor) claim(ctx context.Context, claimable []dbgen.Migration) (job *claimedJob, ended bool, err error) {
 	for _, m := range claimable {
+		if time.Now().Before(e.postponed[m.ID]) {
+			continue
+		}
 		job, one, err := e.claimFrom(ctx, m)
 		if err != nil {
 			return nil, false, err
@@ -62,7 +65,10 @@ func (e *Executor) claimFrom(ctx context.Context, m dbgen.Migration) (claimed *c
 	switch {
 	case err == nil:
 		return claimed, ended, nil
-	case errors.Is(err, errTableBusy) && classify(err, failure{}) == kindContention:
+	case classify(err, failure{}) == kindContention && !errors.Is(err, ErrJobEndpointNotFound):
+		// Another claim on the table, or somebody holds the migration's row: others need not wait for it.
+		e.postponed[m.ID] = time.Now().Add(setAsideHold)
+		e.log.Warn("migration postponed: it is locked by others", "migration", m.Name, "error", err, "for", setAsideHold)
 		return nil, false, nil
 	case errors.Is(err, ErrJobEndpointNotFound) && e.cutSmaller(m, err):
 		return nil, true, nil
@@ -89,7 +95,10 @@ func (e *Executor) equip(ctx context.Context, m dbgen.Migration) (*claimedJob, e
 	if err := e.setSession(ctx, w); err != nil {
 		return nil, err
 	}
-	return &claimedJob{migration: m, work: w, statements: statements, arguments: arguments}, nil
+	return &claimedJob{
+		migration: m, work: w, statements: statements, arguments: arguments,
+		label: fmt.Sprintf("/* bbm-runner: %s %s */ ", w.Name, w.Checksum()),
+	}, nil
 }
 
 // claimEquipped leaves a transaction open where there is nothing to commit.
@@ -103,6 +112,12 @@ func (e *Executor) claimEquipped(ctx context.Context, c *claimedJob) (claimed *c
 		return nil, false, err
 	}
 	c.migration = locked.Migration
+	if !locked.IsTarget {
+		return nil, false, &work.DefinitionError{
+			Code:    dbgen.BBMMigrationFailureCodeInvalidTable,
+			Message: c.migration.TableName + " is not the table that the migration was enqueued for: it was renamed, dropped or made again; cancel this one and enqueue again",
+		}
+	}
 	if waiting != nil {
 		c.Job = *waiting
 		return c, false, e.commitClaim(ctx, c, nil)

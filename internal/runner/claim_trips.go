@@ -18,7 +18,7 @@ func (e *Executor) lockForClaim(
 	var (
 		m     = c.migration
 		p     pipeline
-		lock  = dbgen.MigrationLockClaimableParams{MigrationID: m.ID}
+		lock  = dbgen.MigrationLockClaimableParams{MigrationID: m.ID, WorkChecksum: c.work.Checksum()}
 		claim = dbgen.JobClaimParams{MigrationID: m.ID, Slot: e.slot, Runner: e.identity}
 		rest  = work.Range{After: m.FrontierKey, Until: m.MaxKey}
 		isCut = sameKey(m.FrontierKey, m.MaxKey)
@@ -42,7 +42,7 @@ func (e *Executor) lockForClaim(
 		return locked, nil, nil, fmt.Errorf("%w: %w", ErrJobEndpointNotFound, err)
 	}
 	if err := e.queries.TableLock(ctx, p.replay(), int64(m.RootTableOid)); err != nil {
-		return locked, nil, nil, fmt.Errorf("%w: %w", errTableBusy, err)
+		return locked, nil, nil, fmt.Errorf("lock table: %w", err)
 	}
 	if locked, err = e.queries.MigrationLockClaimable(ctx, p.replay(), lock); err != nil {
 		return locked, nil, nil, fmt.Errorf("lock migration: %w", err)

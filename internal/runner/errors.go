@@ -38,13 +38,16 @@ type failure struct {
 	alone          bool // the sub-batch was a single row
 }
 
-// classify sorts an error by its SQLSTATE (PostgreSQL's manual, appendix A).
+// classify sorts an error by its SQLSTATE (PostgreSQL's manual, appendix A). Whether the connection is lost the driver knows: a work may raise a
+// connection's error of another server.
 func classify(err error, f failure) kind {
 	var pg *pgconn.PgError
 	isServers := errors.As(err, &pg)
 	switch {
 	case errors.Is(err, errFenced), isServers && pg.Code == "BBM01":
 		return kindFenced
+	case errors.Is(err, errTransactionEnded), isServers && pg.Code == "BBM02":
+		return kindDefinition
 	case f.connectionLost, errors.Is(err, errConnectionLost):
 		return kindConnection
 	case f.cancelledByUs:
@@ -54,15 +57,26 @@ func classify(err error, f failure) kind {
 	if isServers {
 		kind = kindOf(pg.Code, f)
 	}
-	if kind == kindOther && errors.Is(err, ErrJobEndpointNotFound) {
+	var ofWork *workError
+	switch {
+	case errors.Is(err, ErrJobEndpointNotFound) && (kind == kindOther || kind == kindDefinition):
 		return kindEndpoint
+	case kind == kindDefinition && !errors.As(err, &ofWork):
+		return kindResources // one of our own statements: a right that is missing is no fault of the work
 	}
 	return kind
 }
 
+// workError is an error of the work itself, or of a statement built from it.
+type workError struct{ err error }
+
+func (e *workError) Error() string { return e.err.Error() }
+func (e *workError) Unwrap() error { return e.err }
+
 func kindOf(sqlstate string, f failure) kind {
 	switch sqlstate {
-	case "55P03", "40P01", "40001": // lock_not_available, deadlock_detected, serialization_failure
+	case "55P03", "40P01", "40001", // lock_not_available, deadlock_detected, serialization_failure
+		"0A000": // "cached plan must not change result type": DDL has changed the table under a prepared statement, which the driver has forgotten now
 		return kindContention
 	case "57014": // query_canceled
 		switch {
@@ -74,12 +88,8 @@ func kindOf(sqlstate string, f failure) kind {
 		return kindCancelled
 	case "25006", "57P03": // read_only_sql_transaction, cannot_connect_now
 		return kindResources
-	case "57P01", "57P02", "57P05", "25P03": // admin_shutdown, crash_shutdown, idle_session_timeout, idle_in_transaction_session_timeout
-		return kindConnection
 	}
 	switch sqlstate[:2] {
-	case "08":
-		return kindConnection
 	case "53":
 		return kindResources
 	case "42":

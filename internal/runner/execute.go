@@ -31,6 +31,11 @@ func (e *Executor) execute(ctx, workCtx context.Context, job *claimedJob) error 
 	if err := e.rollback(); err != nil {
 		return err
 	}
+	if end.kind == kindFenced && job.work.Do != nil {
+		// Where the job is still ours, only the work can have done it.
+		err := e.record(job, outcome{kind: kindDefinition, err: errTransactionEnded})
+		return errJoin(fmt.Errorf("%w: job %d: %w", errConnectionLost, job.ID, end.err), err)
+	}
 	// The loss of a job is no end that we may record.
 	if end.kind == kindConnection || end.kind == kindFenced {
 		return fmt.Errorf("%w: job %d: %w", errConnectionLost, job.ID, end.err)
@@ -93,11 +98,8 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 		if reason := whyStop(ctx, back.ExecutionEnabled, back.Status, back.IsOnHold); reason != "" {
 			return givenBack(reason)
 		}
-		if back.Pause > 0 {
-			sleep(ctx, back.Pause)
-			if reason, err := e.lookAgain(ctx, job); err != nil || reason != "" {
-				return outcomeOf(reason, err)
-			}
+		if reason, err := e.pause(ctx, job, back.Pause); err != nil || reason != "" {
+			return outcomeOf(reason, err)
 		}
 	}
 	return outcome{kind: kindDone}
@@ -127,21 +129,34 @@ func (e *Executor) waitAfterLoss(ctx context.Context, job *claimedJob, loss erro
 	wait := jitter(min(contentionWait<<(losses-1), contentionWaitLimit))
 	e.log.Warn("sub-batch lost to others; it is tried again, smaller", "job", job.ID, "error", loss, "in", wait)
 	sleep(ctx, wait)
-	return e.lookAgain(ctx, job)
+	reason, _, err = e.lookAgain(ctx, job)
+	return reason, err
 }
 
-// lookAgain asks between two sub-batches whether to go on, and why not.
-func (e *Executor) lookAgain(ctx context.Context, job *claimedJob) (reason string, err error) {
+// pause keeps the rest that a migration asks for between two sub-batches, and looks again as often as an idle runner does: a pause of an hour can be
+// cut short by set, and ended by pause, cancel and disable.
+func (e *Executor) pause(ctx context.Context, job *claimedJob, length time.Duration) (reason string, err error) {
+	for began := time.Now(); time.Since(began) < length; {
+		sleep(ctx, min(length-time.Since(began), e.config.PollInterval))
+		if reason, length, err = e.lookAgain(ctx, job); err != nil || reason != "" {
+			return reason, err
+		}
+	}
+	return "", nil
+}
+
+// lookAgain asks between two sub-batches whether to go on, and why not, and how long a pause is asked for.
+func (e *Executor) lookAgain(ctx context.Context, job *claimedJob) (reason string, pause time.Duration, err error) {
 	check, err := e.queries.JobCheck(ctx, e.conn, dbgen.JobCheckParams{JobID: job.ID, Claims: job.Claims})
 	switch {
 	case ctx.Err() != nil && !e.conn.IsClosed():
-		return stopped, nil
+		return stopped, 0, nil
 	case errors.Is(err, pgx.ErrNoRows):
-		return "", errFenced
+		return "", 0, errFenced
 	case err != nil:
-		return "", fmt.Errorf("look at job: %w", err)
+		return "", 0, fmt.Errorf("look at job: %w", err)
 	}
-	return whyStop(ctx, check.ExecutionEnabled, check.Status, check.IsOnHold), nil
+	return whyStop(ctx, check.ExecutionEnabled, check.Status, check.IsOnHold), check.Pause, nil
 }
 
 // whyStop says why a job must be given back between two sub-batches; "" to go on.

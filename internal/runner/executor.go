@@ -18,14 +18,17 @@ import (
 const (
 	// idleLimit bounds the back-off while idle, as a multiple of the poll interval.
 	idleLimit = 6
-	// reconnectLimit bounds the back-off while the server cannot be reached.
+	// The back-off while connections fail or do not last doubles from reconnectBase to reconnectLimit.
+	reconnectBase  = 100 * time.Millisecond
 	reconnectLimit = 10 * time.Second
 	// idleInTransaction ends a session whose client hangs in a transaction, so that its slot is free within half a minute.
 	idleInTransaction = 30 * time.Second
+	// ownLockTimeout bounds the waits for rows of our own tables, which are held for moments; those of a sub-batch have a limit of their own.
+	ownLockTimeout = 5 * time.Second
 	// recordTimeout is how long an ending may take to be recorded once the work has been cancelled.
 	recordTimeout = 15 * time.Second
-	// waitingInterval is the longest wait while a migration's older transactions end: most last milliseconds.
-	waitingInterval = 200 * time.Millisecond
+	// waitingInterval is the first wait for a migration's older transactions to end: most last milliseconds. It doubles.
+	waitingInterval = 50 * time.Millisecond
 )
 
 // errConnectionLost is returned when the connection cannot be used any more: nothing may go on from memory.
@@ -51,10 +54,12 @@ type connected struct {
 	slot         int32 // 0: none
 	usedSlot     bool  // a job was executed in it
 	isBusy       bool  // the last step found something to do
+	isWell       bool  // it has been of use
 	announced    []string
 	sessionOf    sessionSettings
 	targets      map[int64]*work.Statements // by migration
 	halvings     map[int64]int              // by migration: how often its batch size is halved for now
+	postponed    map[int64]time.Time        // by migration: until when it is not tried, since its row is locked by others
 	ended        *claimedJob                // done, but its success is not recorded yet
 	recoveredAt  time.Time
 	maintainedAt time.Time
@@ -75,11 +80,11 @@ func (r *Runner) newExecutor(number int) *Executor {
 
 // run connects and serves, again and again, until ctx ends or the executor is idle for good.
 func (e *Executor) run(ctx, workCtx context.Context) error {
-	backoff := 100 * time.Millisecond
+	backoff := reconnectBase
 	for ctx.Err() == nil {
+		e.isWell = false
 		err := e.connect(ctx)
 		if err == nil {
-			backoff = 100 * time.Millisecond
 			err = e.serve(ctx, workCtx)
 			e.disconnect()
 		}
@@ -88,6 +93,9 @@ func (e *Executor) run(ctx, workCtx context.Context) error {
 		}
 		if !errors.Is(err, errConnectionLost) {
 			return err
+		}
+		if e.isWell {
+			backoff = reconnectBase
 		}
 		e.log.Warn("reconnecting", "error", err, "in", backoff)
 		sleep(ctx, jitter(backoff))
@@ -98,7 +106,7 @@ func (e *Executor) run(ctx, workCtx context.Context) error {
 
 func (e *Executor) connect(ctx context.Context) error {
 	conn, err := session.Connect(ctx, e.runner.connConfig, session.Config{
-		LockTimeout:              e.config.LockTimeout,
+		LockTimeout:              ownLockTimeout,
 		StatementTimeout:         e.config.StatementTimeout,
 		IdleInTransactionTimeout: idleInTransaction,
 	})
@@ -107,6 +115,7 @@ func (e *Executor) connect(ctx context.Context) error {
 	}
 	e.connected = connected{
 		conn: conn, announced: []string{}, targets: make(map[int64]*work.Statements), halvings: make(map[int64]int),
+		postponed: make(map[int64]time.Time),
 	}
 	return nil
 }
@@ -131,7 +140,7 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 		return e.standBy(ctx)
 	}
 	defer e.recordEnded()
-	idleFor := e.config.PollInterval
+	idleFor, waitFor := e.config.PollInterval, waitingInterval
 	for ctx.Err() == nil {
 		wake := e.runner.wake.next()
 		result, err := e.step(ctx, workCtx)
@@ -150,15 +159,16 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 		case err != nil:
 			e.log.Error("step failed", "error", err)
 		case result == busy:
-			idleFor = e.config.PollInterval
+			idleFor, waitFor = e.config.PollInterval, waitingInterval
 			continue
 		default:
 			e.log.Debug("nothing to do")
 		}
 		wait := jitter(idleFor)
 		if result == waiting {
-			wait = min(wait, waitingInterval)
-		} else if e.config.UntilIdle && err == nil {
+			wait = min(wait, jitter(waitFor))
+			waitFor = min(2*waitFor, e.config.PollInterval)
+		} else if e.config.UntilIdle && (err == nil || errors.Is(err, ErrLockInUse)) {
 			settled, err := e.isSettled(ctx)
 			if err != nil {
 				return e.lost(err)

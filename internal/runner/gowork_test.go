@@ -74,7 +74,7 @@ func TestAGoWorkThatFailsChangesNothing(t *testing.T) {
 	}
 }
 
-func TestAWorkThatEndsTheTransactionBehindTheRunnersBackIsFencedOff(t *testing.T) {
+func TestAWorkThatEndsTheTransactionBehindTheRunnersBackIsNotCalledAgain(t *testing.T) {
 	for name, end := range map[string]string{
 		"COMMIT and BEGIN": "COMMIT; BEGIN",
 		"COMMIT":           "COMMIT",
@@ -83,19 +83,61 @@ func TestAWorkThatEndsTheTransactionBehindTheRunnersBackIsFencedOff(t *testing.T
 		t.Run(name, func(t *testing.T) {
 			w := setup(t, 20)
 			w.enqueue("go", "public.items", 10, 10)
-			tries := 0
+			calls := 0
 			stop := w.start(w.runner(w.daemon(), goWork(func(ctx context.Context, tx pgx.Tx, b work.Batch) (int64, error) {
-				tries++
-				if tries == 1 {
-					_, err := tx.Conn().Exec(ctx, end)
+				calls++
+				rows, err := b.Exec(ctx, tx, incrementBatch)
+				if err != nil {
 					return 0, err
 				}
-				return b.Exec(ctx, tx, incrementBatch)
+				_, err = tx.Conn().Exec(ctx, end)
+				return rows, err
 			})))
-			w.eventually(`SELECT status = 'finished' FROM bbm.batched_background_migrations`)
+			w.eventually(`SELECT status = 'failed' FROM bbm.batched_background_migrations`)
 			require.NoError(t, stop())
-			w.eachOnce("go")
-			require.Equal(t, 1, one[int](w, `SELECT count(*) FROM bbm.batched_background_migration_job_transition_logs WHERE exception_class = 'RunnerLost'`))
+			require.Equal(t, 1, calls)
+			require.Contains(t, one[string](w, `SELECT failure_message FROM bbm.batched_background_migrations`), "the work ended the sub-batch's transaction")
+			require.LessOrEqual(t, one[int](w, `SELECT max(n) FROM public.items`), 1, "nothing was changed twice")
+			dbtest.CheckHistory(t, w.conn, "go")
+		})
+	}
+}
+
+func TestAGoWorkThatLeavesRowsOpenFailsWithItsReason(t *testing.T) {
+	for name, tc := range map[string]struct {
+		do    func(ctx context.Context, tx pgx.Tx) error
+		class string
+	}{
+		"rows": {func(ctx context.Context, tx pgx.Tx) error {
+			rows, err := tx.Query(ctx, "SELECT generate_series(1, 100000)")
+			if err == nil {
+				rows.Next()
+			}
+			return err
+		}, "*errors.errorString"},
+		"a row of a savepoint": {func(ctx context.Context, tx pgx.Tx) error {
+			nested, err := tx.Begin(ctx)
+			if err == nil {
+				nested.QueryRow(ctx, "SELECT 1")
+			}
+			return err
+		}, "*errors.errorString"},
+		"a panic among rows": {func(ctx context.Context, tx pgx.Tx) error {
+			rows, err := tx.Query(ctx, "SELECT generate_series(1, 100000)")
+			if err == nil && rows.Next() {
+				panic("boom")
+			}
+			return err
+		}, "panic"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := setup(t, 5)
+			w.enqueue("go", "public.items", 10, 10)
+			w.exec(`UPDATE bbm.batched_background_migrations SET max_attempts = 2`)
+			require.Error(t, w.runUntilIdle(goWork(func(ctx context.Context, tx pgx.Tx, _ work.Batch) (int64, error) { return 0, tc.do(ctx, tx) })))
+			require.Equal(t, tc.class, one[string](w, `SELECT exception_class FROM bbm.batched_background_migration_jobs`))
+			require.Zero(t, one[int](w, `SELECT count(*) FROM bbm.batched_background_migration_job_transition_logs WHERE exception_class = 'RunnerLost'`))
+			dbtest.CheckHistory(t, w.conn, "go")
 		})
 	}
 }

@@ -47,6 +47,12 @@ func (e *Executor) lookAround(ctx context.Context) (s surroundings, err error) {
 			e.ended.logSuccess(ended)
 			e.ended = nil
 		}
+		if err != nil && e.ended != nil && classify(err, failure{connectionLost: e.conn.IsClosed()}) == kindContention {
+			// Somebody holds the migration's row: the job is given back, done as it is, and others go on.
+			if err := e.release(ctx, e.ended, "Interrupted", "the migration was locked by others when its success was to be recorded"); err == nil {
+				e.ended = nil
+			}
+		}
 	}()
 
 	if e.ended != nil {

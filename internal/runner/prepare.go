@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -31,6 +33,12 @@ func (e *Executor) prepare(ctx context.Context, migrations []dbgen.Migration) (s
 // prepareOne checks the definition where no enqueue did, pins it, waits for the transactions that are older than the migration, and then
 // fixes the upper bound: so that no row below it is committed after it was fixed.
 func (e *Executor) prepareOne(ctx context.Context, m dbgen.Migration) (stepResult, error) {
+	if time.Now().Before(e.postponed[m.ID]) {
+		return idle, nil
+	}
+	if isWaiting, err := e.stillWaits(ctx, m); isWaiting || err != nil {
+		return waiting, err
+	}
 	w, _ := e.runner.works.Get(m.WorkName)
 	target, err := e.resolve(ctx, w, m)
 	if err != nil {
@@ -57,6 +65,9 @@ func (e *Executor) prepareOne(ctx context.Context, m dbgen.Migration) (stepResul
 		if err != nil {
 			return fmt.Errorf("lock: %w", err)
 		}
+		if locked.WorkChecksum != nil && *locked.WorkChecksum != w.Checksum() {
+			return nil // pinned meanwhile by a runner that has another version
+		}
 		if locked.WorkChecksum == nil {
 			if _, err := e.queries.MigrationPin(ctx, tx, work.PinParams(locked, w, target)); err != nil {
 				return fmt.Errorf("pin: %w", err)
@@ -67,7 +78,9 @@ func (e *Executor) prepareOne(ctx context.Context, m dbgen.Migration) (stepResul
 			return err
 		}
 		if len(open) > 0 {
-			e.log.Info("migration waits for older transactions to end", "migration", m.Name, "transactions", open)
+			if locked.AwaitedTransactions == nil { // said once
+				e.log.Info("migration waits for older transactions to end", "migration", m.Name, "transactions", open)
+			}
 			result = waiting
 			return nil
 		}
@@ -92,20 +105,45 @@ func (e *Executor) checkWork(ctx context.Context, w *work.Work, target work.Targ
 	return nil
 }
 
-// awaitTransactions notes the transactions that are open when the migration is first seen, and returns those of them that still are.
+// prepared begins the name of a transaction that is prepared for a two-phase commit, in [dbgen.Queries.TransactionListOpen].
+const prepared = "prepared "
+
+// stillWaits tells cheaply whether all transactions that a migration awaits are still open.
+func (e *Executor) stillWaits(ctx context.Context, m dbgen.Migration) (bool, error) {
+	if len(m.AwaitedTransactions) == 0 {
+		return false, nil
+	}
+	open, err := e.queries.TransactionListOpen(ctx, e.conn)
+	if err != nil {
+		return false, fmt.Errorf("list open transactions: %w", err)
+	}
+	return !slices.ContainsFunc(m.AwaitedTransactions, func(t string) bool { return !slices.Contains(open, t) }), nil
+}
+
+// awaitTransactions notes the transactions that are open when the migration is first seen, and returns those that must still end. One that has
+// vanished may have been prepared for a two-phase commit: then all that are prepared now are awaited as well, as CREATE INDEX CONCURRENTLY does.
 func (e *Executor) awaitTransactions(ctx context.Context, tx pgx.Tx, m dbgen.Migration) ([]string, error) {
 	open, err := e.queries.TransactionListOpen(ctx, tx)
 	if err != nil {
 		return nil, fmt.Errorf("list open transactions: %w", err)
 	}
-	if m.AwaitedTransactions == nil {
-		err := e.queries.MigrationAwait(ctx, tx, dbgen.MigrationAwaitParams{MigrationID: m.ID, AwaitedTransactions: open})
-		if err != nil {
-			return nil, fmt.Errorf("note open transactions: %w", err)
+	awaited := open
+	if m.AwaitedTransactions != nil {
+		isAwaited := func(t string) bool { return slices.Contains(m.AwaitedTransactions, t) }
+		hasEnded := func(t string) bool { return !strings.HasPrefix(t, prepared) && !slices.Contains(open, t) }
+		mayBePrepared := slices.ContainsFunc(m.AwaitedTransactions, hasEnded)
+		awaited = slices.DeleteFunc(open, func(t string) bool {
+			return !isAwaited(t) && !(mayBePrepared && strings.HasPrefix(t, prepared))
+		})
+		if len(awaited) == len(m.AwaitedTransactions) {
+			return awaited, nil
 		}
-		return open, nil
 	}
-	return slices.DeleteFunc(open, func(t string) bool { return !slices.Contains(m.AwaitedTransactions, t) }), nil
+	err = e.queries.MigrationAwait(ctx, tx, dbgen.MigrationAwaitParams{MigrationID: m.ID, AwaitedTransactions: awaited})
+	if err != nil {
+		return nil, fmt.Errorf("note open transactions: %w", err)
+	}
+	return awaited, nil
 }
 
 // bound fixes the upper bound, or ends the migration where there is nothing to walk over. The session is the work's.
@@ -123,7 +161,7 @@ func (e *Executor) bound(ctx context.Context, tx pgx.Tx, m dbgen.Migration, stat
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("read last key: %w", err)
+		return &workError{fmt.Errorf("read last key: %w", err)}
 	}
 	err = e.queries.MigrationBound(ctx, tx, dbgen.MigrationBoundParams{MigrationID: m.ID, MaxKey: maxKey, TotalTupleCount: rows})
 	if err != nil {
@@ -145,8 +183,9 @@ func (e *Executor) resolve(ctx context.Context, w *work.Work, m dbgen.Migration)
 	}
 	if target.Oid != m.TableOid {
 		return work.Target{}, &work.DefinitionError{
-			Code:    dbgen.BBMMigrationFailureCodeInvalidTable,
-			Message: fmt.Sprintf("the work %q is for %s, but the migration was enqueued for %s", w.Name, target.Name, m.TableName),
+			Code: dbgen.BBMMigrationFailureCodeInvalidTable,
+			Message: fmt.Sprintf("the work %q is for %s (oid %d), but the migration was enqueued for %s (oid %d); a table that was made again, or a database that "+
+				"was restored, needs another enqueue", w.Name, target.Name, target.Oid, m.TableName, m.TableOid),
 		}
 	}
 	return target, nil
@@ -166,13 +205,21 @@ func (e *Executor) setAside(ctx context.Context, m dbgen.Migration, cause error)
 		_, message := exception(cause)
 		return e.reject(ctx, m, &work.DefinitionError{Code: dbgen.BBMMigrationFailureCodeInvalidTable, Message: message})
 	}
+	delete(e.targets, m.ID) // what is in the way may be what we remember of the table
 	e.log.Error("migration held", "migration", m.Name, "error", cause, "for", setAsideHold)
 	class, message := exception(cause)
 	reason := class + ": " + message
 	if errors.Is(cause, ErrJobEndpointNotFound) {
 		reason = ErrJobEndpointNotFound.Error() + ": " + reason
 	}
-	return e.hold(ctx, m.ID, setAsideHold, reason)
+	err := e.hold(ctx, m.ID, setAsideHold, reason)
+	if err != nil && !e.conn.IsClosed() {
+		// Its row is locked by others, for one: then it is left alone without a note.
+		e.log.Warn("migration could not be held", "migration", m.Name, "error", err)
+		e.postponed[m.ID] = time.Now().Add(setAsideHold)
+		return nil
+	}
+	return err
 }
 
 // reject fails a migration whose definition does not hold.

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,16 +23,11 @@ const (
 func (e *Executor) record(job *claimedJob, end outcome) error {
 	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
 	defer cancel()
-	var err error
-	switch end.kind {
-	case kindGivenBack:
-		err = e.release(ctx, job, "Interrupted", end.reason)
-	case kindCancelled:
-		err = e.releaseAndHold(ctx, job, end.err, cancelledHold)
-	case kindResources, kindEndpoint:
-		err = e.releaseAndHold(ctx, job, end.err, resourcesHold)
-	default:
-		err = e.fail(ctx, job, end)
+	err := e.recordOnce(ctx, job, end)
+	if classify(err, failure{}) == kindContention {
+		// Somebody holds the migration's row. The end of the job alone needs none of it.
+		class, message := exception(cmp.Or(end.err, errors.New(end.reason)))
+		err = e.release(ctx, job, class, message)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = errFenced
@@ -40,6 +36,18 @@ func (e *Executor) record(job *claimedJob, end outcome) error {
 		return fmt.Errorf("%w: record end of job %d: %w", errConnectionLost, job.ID, err)
 	}
 	return nil
+}
+
+func (e *Executor) recordOnce(ctx context.Context, job *claimedJob, end outcome) error {
+	switch end.kind {
+	case kindGivenBack:
+		return e.release(ctx, job, "Interrupted", end.reason)
+	case kindCancelled:
+		return e.releaseAndHold(ctx, job, end.err, cancelledHold)
+	case kindResources, kindEndpoint:
+		return e.releaseAndHold(ctx, job, end.err, resourcesHold)
+	}
+	return e.fail(ctx, job, end)
 }
 
 // recordEnded records a success that no further look will record, since the runner stops.

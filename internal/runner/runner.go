@@ -21,13 +21,15 @@ import (
 
 // Config says how a process runs migrations. The zero value of a field takes its default, but for Enabled.
 type Config struct {
-	Enabled          bool          // the configuration parameter; false: nothing is claimed or executed
-	Workers          int           // executors, each with a connection and at most one slot; default 1
-	Only             []string      // names of the only migrations to look at; default all
-	UntilIdle        bool          // end when no migration can be brought forward any more
-	PollInterval     time.Duration // between two polls while idle, jittered by half, up to six times as long after a while; default 5s
-	ShutdownGrace    time.Duration // how long a sub-batch may go on after a stop was asked for; default 30s
-	LockTimeout      time.Duration // how long a statement waits for a lock; default 5s
+	Enabled       bool          // the configuration parameter; false: nothing is claimed or executed
+	Workers       int           // executors, each with a connection and at most one slot; default 1
+	Only          []string      // names of the only migrations to look at; default all
+	UntilIdle     bool          // end when no migration can be brought forward any more
+	PollInterval  time.Duration // between two polls while idle, jittered by half, up to six times as long after a while; default 5s
+	ShutdownGrace time.Duration // how long a sub-batch may go on after a stop was asked for; default 30s
+	// LockTimeout is how long a sub-batch waits for a lock, default 500ms. Kept below the server's deadlock_timeout (1s), it makes the runner
+	// give way before the server looks for a victim, which could be the application.
+	LockTimeout      time.Duration
 	StatementTimeout time.Duration // how long a statement may take; default 1m
 	// SynchronousCommit makes every sub-batch wait for the disk. Default false: see "Commits" in docs/architecture.md.
 	SynchronousCommit bool
@@ -77,7 +79,7 @@ func New(connConfig *pgx.ConnConfig, works *work.Registry, config Config) (*Runn
 	config.Workers = cmp.Or(config.Workers, 1)
 	config.PollInterval = cmp.Or(config.PollInterval, 5*time.Second)
 	config.ShutdownGrace = cmp.Or(config.ShutdownGrace, 30*time.Second)
-	config.LockTimeout = cmp.Or(config.LockTimeout, 5*time.Second)
+	config.LockTimeout = cmp.Or(config.LockTimeout, 500*time.Millisecond)
 	config.StatementTimeout = cmp.Or(config.StatementTimeout, time.Minute)
 	config.RetryBase = cmp.Or(config.RetryBase, 10*time.Second)
 	config.RetryLimit = cmp.Or(config.RetryLimit, 10*time.Minute)

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -12,6 +13,9 @@ import (
 // stallLimit is how many times in a row a job may lose its runner without progress before that is a failed attempt: a deploy takes a few runners
 // away for no fault of the work's, a work that crashes its connection takes every one.
 const stallLimit = 5
+
+// errRunnerLost is reported when a migration has failed because a job of it lost its runner again and again.
+var errRunnerLost = errors.New("the runner of a job is lost every time")
 
 // takeSlot takes the advisory lock of one of the fleet's slots, or keeps the one it has; [ErrLockInUse] when all are held by others.
 func (e *Executor) takeSlot(ctx context.Context, slots int32) error {
@@ -30,7 +34,8 @@ func (e *Executor) takeSlot(ctx context.Context, slots int32) error {
 		}
 		if locked {
 			e.slot = slot
-			return e.recoverSlot(ctx, slot)
+			_, err := e.recoverSlot(ctx, slot)
+			return err
 		}
 	}
 	return ErrLockInUse
@@ -54,15 +59,17 @@ func (e *Executor) releaseSlot(ctx context.Context) error {
 
 // recoverLostJobs puts back the jobs of runners that are gone: a job that runs in a slot whose lock is free has lost its runner. It looks at
 // every slot with a running job, those above the present number too.
-func (e *Executor) recoverLostJobs(ctx context.Context, slots []int32) error {
+//
+// It reports whether it found any: then what was looked up before is out of date.
+func (e *Executor) recoverLostJobs(ctx context.Context, slots []int32) (found bool, err error) {
 	if slices.Contains(slots, e.slot) {
 		// Between two jobs nothing runs in our own slot: an ending that could not be recorded is lost like any other.
-		if err := e.recoverSlot(ctx, e.slot); err != nil {
-			return err
+		if found, err = e.recoverSlot(ctx, e.slot); err != nil {
+			return found, err
 		}
 	}
 	if e.isBusy && time.Since(e.recoveredAt) < e.config.PollInterval {
-		return nil // between two jobs of our own is no poll
+		return found, nil // between two jobs of our own is no poll
 	}
 	e.recoveredAt = time.Now()
 	for _, slot := range slots {
@@ -71,32 +78,58 @@ func (e *Executor) recoverLostJobs(ctx context.Context, slots []int32) error {
 		}
 		locked, err := e.queries.SlotTryLock(ctx, e.conn, slot)
 		if err != nil {
-			return fmt.Errorf("lock slot %d: %w", slot, err)
+			return found, fmt.Errorf("lock slot %d: %w", slot, err)
 		}
 		if !locked {
 			continue
 		}
-		err = e.recoverSlot(ctx, slot)
+		one, err := e.recoverSlot(ctx, slot)
+		found = found || one
 		if _, unlockErr := e.queries.SlotUnlock(ctx, e.conn, slot); err == nil {
 			err = unlockErr
 		}
 		if err != nil {
-			return err
+			return found, err
 		}
 	}
-	return nil
+	return found, nil
 }
 
 // recoverSlot needs the slot's lock, held since an earlier statement: what it then sees as running has no runner.
-func (e *Executor) recoverSlot(ctx context.Context, slot int32) error {
+func (e *Executor) recoverSlot(ctx context.Context, slot int32) (found bool, err error) {
 	jobs, err := e.queries.JobRecover(ctx, e.conn, dbgen.JobRecoverParams{
 		Slot: slot, StallLimit: stallLimit, ChangedBy: e.identity,
 	})
 	if err != nil {
-		return fmt.Errorf("recover jobs of slot %d: %w", slot, err)
+		return false, fmt.Errorf("recover jobs of slot %d: %w", slot, err)
 	}
 	for _, job := range jobs {
-		e.log.Warn("job has lost its runner; it goes on from where it was", "job", job.ID, "slot", slot, "status", job.Status, "progress", job.ProgressKey)
+		log := e.log.With("migration", job.MigrationName, "job", job.ID)
+		log.Warn("job has lost its runner; it goes on from where it was", "slot", slot, "status", job.Status, "progress", job.ProgressKey)
+		if err := e.slowDown(ctx, job); err != nil {
+			return true, err
+		}
+		if job.IsMigrationFailed {
+			e.runner.noteExecuted(job.MigrationID)
+			log.Error("migration failed: its job loses its runner every time")
+			e.config.Report(ctx, fmt.Errorf("%w: %s", errRunnerLost, *job.ExceptionMessage), map[string]string{
+				"migration": job.MigrationName, "work": job.WorkName, "job": fmt.Sprint(job.ID), "exception": "RunnerLost",
+			})
+		}
 	}
-	return nil
+	return len(jobs) > 0, nil
+}
+
+// slowDown holds a migration whose job has lost its runner again without progress, longer each time: its work may be what takes the connection, or the
+// server, down. The first loss goes on at once.
+func (e *Executor) slowDown(ctx context.Context, job dbgen.JobRecoverRow) error {
+	losses := job.Stalls
+	if job.Status == dbgen.BBMJobStatusFailed {
+		losses = stallLimit
+	}
+	if losses < 2 || job.IsMigrationFailed {
+		return nil
+	}
+	wait := min(e.config.RetryBase<<(losses-2), e.config.RetryLimit)
+	return e.hold(ctx, job.MigrationID, wait, fmt.Sprintf("job %d has lost its runner %d times in a row without progress", job.ID, losses))
 }

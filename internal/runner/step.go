@@ -24,7 +24,9 @@ func (e *Executor) step(ctx, workCtx context.Context) (stepResult, error) {
 	if err != nil {
 		return idle, err
 	}
-	if err := e.recoverLostJobs(ctx, s.runningSlots); err != nil {
+	e.isWell = true
+	recovered, err := e.recoverLostJobs(ctx, s.runningSlots)
+	if err != nil {
 		return idle, err
 	}
 	e.maintain(ctx)
@@ -46,7 +48,7 @@ func (e *Executor) step(ctx, workCtx context.Context) (stepResult, error) {
 		e.usedSlot = true
 		return busy, e.execute(ctx, workCtx, job)
 	}
-	if ended || prepared == busy {
+	if ended || recovered || prepared == busy {
 		return busy, nil
 	}
 	return prepared, e.releaseSlot(ctx)

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/session"
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
@@ -17,9 +18,6 @@ const beginWork = "SAVEPOINT bbm_work"
 
 // errFenced is returned when the job is no longer ours, or does not stand where we think.
 var errFenced = errors.New("fenced off: the job is no longer ours")
-
-// errEndedByRunner is what a Go work gets that tries to end the transaction.
-var errEndedByRunner = errors.New("the runner ends the sub-batch's transaction: return from the work instead")
 
 // subBatch changes the rows of one range and moves the progress, in one transaction and two round trips: first BEGIN, the fence and the work; then,
 // once the fence has been read, the boundary of what follows, the progress and COMMIT. A Go work runs between the two.
@@ -37,6 +35,9 @@ func (e *Executor) subBatch(
 		if affected, err = e.call(ctx, job, r); err != nil {
 			return back, following, err
 		}
+		if e.conn.PgConn().TxStatus() == 'I' {
+			return back, following, errTransactionEnded
+		}
 	}
 	return e.commit(ctx, job, limit, dbgen.JobProgressParams{
 		JobID: job.ID, Claims: job.Claims, MigrationID: job.migration.ID, Slot: e.slot,
@@ -47,7 +48,7 @@ func (e *Executor) subBatch(
 
 // change is the first round trip.
 func (e *Executor) change(ctx context.Context, job *claimedJob, r work.Range) (transactionID string, affected int64, err error) {
-	fence := dbgen.JobFenceParams{JobID: job.ID, Claims: job.Claims, ProgressKey: job.ProgressKey}
+	fence := dbgen.JobFenceParams{JobID: job.ID, Claims: job.Claims, ProgressKey: job.ProgressKey, LockTimeout: session.Milliseconds(e.config.LockTimeout)}
 	var p pipeline
 	p.batch.Queue(beginReadCommitted)
 	_, _ = e.queries.JobFence(ctx, p.queue(), fence)
@@ -56,7 +57,7 @@ func (e *Executor) change(ctx context.Context, job *claimedJob, r work.Range) (t
 		if err != nil {
 			return "", 0, err
 		}
-		p.batch.Queue(sql, values...)
+		p.batch.Queue(job.label+sql, values...)
 	}
 	p.send(ctx, e.conn)
 	defer func() {
@@ -66,6 +67,10 @@ func (e *Executor) change(ctx context.Context, job *claimedJob, r work.Range) (t
 	}()
 
 	if _, err := p.results.Exec(); err != nil {
+		if job.work.Do == nil {
+			// BEGIN itself does not fail: what does is the preparation, before it, of the work's statement.
+			return "", 0, &workError{err}
+		}
 		return "", 0, fmt.Errorf("begin: %w", err)
 	}
 	fenced, err := e.queries.JobFence(ctx, p.replay(), fence)
@@ -78,7 +83,7 @@ func (e *Executor) change(ctx context.Context, job *claimedJob, r work.Range) (t
 	if job.work.Do == nil {
 		tag, err := p.results.Exec()
 		if err != nil {
-			return "", 0, err
+			return "", 0, &workError{err}
 		}
 		affected = tag.RowsAffected()
 	}
@@ -98,7 +103,16 @@ func (e *Executor) call(ctx context.Context, job *claimedJob, r work.Range) (aff
 			e.config.Report(ctx, err, map[string]string{"migration": job.migration.Name, "work": job.work.Name})
 		}
 	}()
-	return job.work.Do(ctx, workTx{tx}, job.statements.Batch(job.migration.Name, r, job.arguments, int(job.Attempts)+1))
+	shared := &workTx{Tx: tx}
+	defer func() {
+		if left := shared.closeLeft(); left && err == nil {
+			err = errRowsLeftOpen
+		}
+		if err != nil {
+			err = &workError{err}
+		}
+	}()
+	return job.work.Do(ctx, shared, job.statements.Batch(job.migration.Name, r, job.arguments, int(job.Attempts)+1))
 }
 
 // commit is the second round trip. COMMIT travels with the progress: when the fence does not hold, the server raises and ignores the COMMIT.
@@ -129,16 +143,10 @@ func (e *Executor) commit(
 		return back, following, fmt.Errorf("progress: %w", err)
 	}
 	if _, err = p.results.Exec(); err != nil {
-		return back, following, fmt.Errorf("commit: %w", err)
+		return back, following, fmt.Errorf("commit: %w", &workError{err}) // a deferred constraint or trigger
 	}
 	return back, following, nil
 }
-
-// workTx keeps a Go work from ending the transaction that it shares with the job's progress.
-type workTx struct{ pgx.Tx }
-
-func (workTx) Commit(context.Context) error   { return errEndedByRunner }
-func (workTx) Rollback(context.Context) error { return errEndedByRunner }
 
 // panicError is a panic of a Go work.
 type panicError struct{ value any }

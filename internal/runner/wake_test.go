@@ -86,7 +86,7 @@ func TestAnIdleRunnerStartsAtOnceWhenASlotIsFreed(t *testing.T) {
 
 func TestAWorkThatCrashesItsConnectionEveryTimeComesToAnEnd(t *testing.T) {
 	w := setup(t, 20)
-	w.enqueue("go", "public.items", 10, 10)
+	w.enqueue("go", "public.items", 20, 10)
 	w.exec(`UPDATE bbm.batched_background_migrations SET max_attempts = 2`)
 	var calls atomic.Int64
 	stop := w.start(w.runner(w.daemon(), goWork(func(ctx context.Context, tx pgx.Tx, b work.Batch) (int64, error) {

@@ -80,9 +80,9 @@ func Connect(ctx context.Context, connConfig *pgx.ConnConfig, config Config) (*p
 
 func pin(ctx context.Context, conn *pgx.Conn, config Config) error {
 	pinned := append([][2]string{
-		{"lock_timeout", milliseconds(config.LockTimeout)},
-		{"statement_timeout", milliseconds(config.StatementTimeout)},
-		{"idle_in_transaction_session_timeout", milliseconds(config.IdleInTransactionTimeout)},
+		{"lock_timeout", Milliseconds(config.LockTimeout)},
+		{"statement_timeout", Milliseconds(config.StatementTimeout)},
+		{"idle_in_transaction_session_timeout", Milliseconds(config.IdleInTransactionTimeout)},
 	}, settings...)
 	var set strings.Builder
 	for _, s := range pinned {
@@ -102,7 +102,7 @@ func pin(ctx context.Context, conn *pgx.Conn, config Config) error {
 	return nil
 }
 
-// milliseconds rounds up, since 0 stands for no limit.
-func milliseconds(d time.Duration) string {
+// Milliseconds writes a timeout as PostgreSQL takes it. It rounds up, since 0 stands for no limit.
+func Milliseconds(d time.Duration) string {
 	return fmt.Sprint((d + time.Millisecond - 1).Milliseconds())
 }

@@ -19,7 +19,7 @@ const (
 	rounds  = 1500
 	// bufferRounds come after the timed ones, in which counting would cost time.
 	bufferRounds  = 200
-	statusRounds  = 200
+	statusEvery   = 7 // rounds
 	reportFile    = "docs/scale.md"
 	statusMeasure = "status of the migration with nine in ten jobs"
 )
@@ -65,6 +65,17 @@ func bench(ctx context.Context) (err error) {
 		defer func() { err = errors.Join(err, both[i].conn.Close(ctx)) }()
 	}
 
+	measured, err := measure(ctx, both, rounds, bufferRounds)
+	if err != nil {
+		return err
+	}
+	text := report(cluster.Version(), measured)
+	fmt.Print(text)
+	return os.WriteFile(reportFile, []byte(text), 0o644)
+}
+
+// measure returns the figures of each operation in both databases, by its name.
+func measure(ctx context.Context, both [2]*cycle, rounds, bufferRounds int) (map[string]*[2]figures, error) {
 	measured := make(map[string]*[2]figures)
 	for _, o := range operations {
 		measured[o.name] = new([2]figures)
@@ -72,7 +83,7 @@ func bench(ctx context.Context) (err error) {
 	measured[statusMeasure] = new([2]figures)
 	for round := range warmUps + rounds {
 		if err := measureTimes(ctx, both, round, measured); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for range bufferRounds {
@@ -80,15 +91,13 @@ func bench(ctx context.Context) (err error) {
 			for i, c := range both {
 				pages, err := c.buffers(ctx, o)
 				if err != nil {
-					return err
+					return nil, err
 				}
 				measured[o.name][i].buffers = append(measured[o.name][i].buffers, pages)
 			}
 		}
 	}
-	text := report(cluster, measured)
-	fmt.Print(text)
-	return os.WriteFile(reportFile, []byte(text), 0o644)
+	return measured, nil
 }
 
 // measureTimes runs every operation once in both databases, the other one first each time.
@@ -105,7 +114,7 @@ func measureTimes(ctx context.Context, both [2]*cycle, round int, measured map[s
 			}
 		}
 	}
-	if round%(rounds/statusRounds) != 0 {
+	if round%statusEvery != 0 {
 		return nil
 	}
 	for _, i := range order {

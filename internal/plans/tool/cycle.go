@@ -46,6 +46,10 @@ func openCycle(ctx context.Context, url, migration string) (*cycle, error) {
 		return nil, err
 	}
 	c := &cycle{conn: conn, queries: dbgen.New()}
+	// What earlier runs have left in the indexes is not to count.
+	if _, err := conn.Exec(ctx, "VACUUM (INDEX_CLEANUP ON) bbm.batched_background_migration_jobs"); err != nil {
+		return nil, errors.Join(fmt.Errorf("vacuum jobs: %w", err), conn.Close(ctx))
+	}
 	if _, err := c.queries.SlotTryLock(ctx, conn, slot); err != nil {
 		return nil, errors.Join(err, conn.Close(ctx))
 	}
@@ -97,7 +101,9 @@ func (c *cycle) lock(ctx context.Context, db dbgen.DBTX) error {
 	if err := c.queries.TableLock(ctx, db, int64(c.migration.RootTableOid)); err != nil {
 		return err
 	}
-	locked, err := c.queries.MigrationLockClaimable(ctx, db, dbgen.MigrationLockClaimableParams{MigrationID: c.migration.ID, Now: &lately})
+	locked, err := c.queries.MigrationLockClaimable(ctx, db, dbgen.MigrationLockClaimableParams{
+		MigrationID: c.migration.ID, WorkChecksum: *c.migration.WorkChecksum, Now: &lately,
+	})
 	c.migration = locked.Migration
 	return err
 }

@@ -6,8 +6,6 @@ import (
 	"runtime"
 	"strings"
 	"time"
-
-	"github.com/bbm-runner/bbm-runner/internal/plans"
 )
 
 const introduction = `# Scale
@@ -23,11 +21,11 @@ foreign keys included.
 `
 
 // report writes the figures as Markdown.
-func report(cluster *plans.Cluster, measured map[string]*[2]figures) string {
+func report(postgres int, measured map[string]*[2]figures) string {
 	var b strings.Builder
 	b.WriteString(introduction)
 	fmt.Fprintf(&b, "Measured on %s with PostgreSQL %d, %s and %s, on %s; %d rounds, %d for buffers.\n\n",
-		time.Now().UTC().Format("2006-01-02"), cluster.Version(), runtime.Version(), cpu(), runtime.GOOS, rounds, bufferRounds)
+		time.Now().UTC().Format("2006-01-02"), postgres, runtime.Version(), cpu(), runtime.GOOS, rounds, bufferRounds)
 	b.WriteString("| operation | median, 10,000 jobs | median, 10 million | ratio | p99, 10,000 | p99, 10 million | ratio | buffers, 10,000 | 10 million | ratio |\n")
 	b.WriteString("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, o := range operations {
