@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -51,7 +52,17 @@ func (a *app) run(ctx context.Context, only []string, untilIdle bool) error {
 		return err
 	}
 	// What is wrong with the server or the schema shows here, in a sentence, and not in a log that goes on.
-	if err := a.withControl(ctx, nil, func(*control.Control) error { return nil }); err != nil {
+	err = a.withControl(ctx, nil, func(c *control.Control) error {
+		for _, name := range only {
+			if _, err := c.Status(ctx, name); errors.Is(err, control.ErrNotFound) {
+				a.warn("%s", err)
+			} else if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	report, flush, err := a.reporter()

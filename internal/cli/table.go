@@ -3,7 +3,9 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -55,9 +57,19 @@ func fitted(headings []string, rows [][]string, columns int) [][]string {
 }
 
 // tableRow colours the cells that hold a status.
+// visible writes control characters as escapes: keys and messages hold what users have written, which must neither tear a table nor reach the
+// terminal.
+func visible(cell string) string {
+	if !strings.ContainsFunc(cell, unicode.IsControl) {
+		return cell
+	}
+	return strings.Trim(strconv.Quote(cell), `"`)
+}
+
 func tableRow(cells []string, coloured bool) table.Row {
 	row := make(table.Row, len(cells))
 	for i, cell := range cells {
+		cell = visible(cell)
 		row[i] = cell
 		if colour, ok := statusColours[cell]; ok && coloured {
 			row[i] = colour.Sprint(cell)
@@ -95,6 +107,8 @@ func (c *columns) print(rows [][]string) {
 	}
 	for _, row := range rows {
 		for i, cell := range row {
+			cell = visible(cell)
+			row[i] = cell
 			c.widths[i] = max(c.widths[i], utf8.RuneCountInString(cell))
 		}
 	}

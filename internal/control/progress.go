@@ -23,14 +23,18 @@ func progress(status dbgen.MigrationStatus, done, total int64) float64 {
 }
 
 // pace is the speed of the last ten jobs (rows a second, from the first one's start to the last change) and the seconds that the remaining
-// rows take at it. Both are nil when the migration does not run or waits for something, and before anything is measured.
+// rows take at it. Both are nil when the migration does not run or waits for something, and before anything is measured;
+// the seconds also when more rows were walked than were estimated.
 func pace(f dbgen.MigrationListFactsRow, remaining int64) (rowsPerSecond *float64, seconds *int64) {
 	isGoing := f.ExecutingJobs > 0 || waitingFor(f) == "" || isBetweenJobs(f)
 	if f.Migration.Status != running || !isGoing || f.RecentRows <= 0 || f.RecentSeconds <= 0 {
 		return nil, nil
 	}
 	rate := float64(f.RecentRows) / f.RecentSeconds
-	left := int64(math.Ceil(float64(max(remaining, 0)) / rate))
-	rate = math.Round(rate*10) / 10
-	return &rate, &left
+	rounded := math.Round(rate*10) / 10
+	if remaining <= 0 {
+		return &rounded, nil // the estimate was too low: how many rows are left nobody knows
+	}
+	left := int64(math.Ceil(float64(remaining) / rate))
+	return &rounded, &left
 }

@@ -100,7 +100,7 @@ func TestPaceIsKnownOnlyOfWhatGoes(t *testing.T) {
 	assert.EqualValues(t, 3, *seconds)
 	rate, seconds = pace(going(), -7)
 	assert.NotNil(t, rate)
-	assert.Zero(t, *seconds, "more rows than estimated")
+	assert.Nil(t, seconds, "more rows than estimated")
 	for name, change := range map[string]func(f *dbgen.MigrationListFactsRow){
 		"not running":     func(f *dbgen.MigrationListFactsRow) { f.Migration.Status = active },
 		"disabled":        func(f *dbgen.MigrationListFactsRow) { f.ExecutionEnabled = false },

@@ -140,7 +140,9 @@ func (c *Cluster) make(ctx context.Context, name string, fn func(*pgx.Conn) erro
 	return c.in(ctx, name, fn)
 }
 
-func (c *Cluster) asAdmin(ctx context.Context, fn func(*pgx.Conn) error) error { return c.in(ctx, "postgres", fn) }
+func (c *Cluster) asAdmin(ctx context.Context, fn func(*pgx.Conn) error) error {
+	return c.in(ctx, "postgres", fn)
+}
 
 // in calls fn with a connection to the database.
 func (c *Cluster) in(ctx context.Context, name string, fn func(*pgx.Conn) error) error {

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// version is a hash of what decides a seeded database: the seed, and our tables as they are. Functions are not among it, since no plan
-// looks into them.
+// version is a hash of what decides a seeded database: the seed, and our tables as they are. Functions are not among it:
+// a database that is kept gets the present ones.
 func version(ctx context.Context, conn *pgx.Conn) (string, error) {
 	rows, err := conn.Query(ctx, `
 SELECT d.definition

@@ -24,8 +24,8 @@ var settings = [][2]string{
 	{"TimeZone", "UTC"},
 	{"extra_float_digits", "1"},
 	{"search_path", "pg_catalog"},
-	{"plan_cache_mode", "auto"},
-	{"jit", "off"}, // compiling a statement takes longer than a sub-batch: 200 ms where a plan avoids a disabled node at a cost of 10^10
+	{"plan_cache_mode", "force_generic_plan"}, // what queries/plans shows is what runs; JobFence sets another for the work
+	{"jit", "off"},                            // compiling a statement takes longer than a sub-batch: 200 ms where a plan avoids a disabled node at a cost of 10^10
 	{"default_transaction_isolation", "read committed"},
 	{"default_transaction_read_only", "off"},
 	{"default_transaction_deferrable", "off"},

@@ -46,9 +46,17 @@ func openCycle(ctx context.Context, url, migration string) (*cycle, error) {
 		return nil, err
 	}
 	c := &cycle{conn: conn, queries: dbgen.New()}
-	// What earlier runs have left in the indexes is not to count.
-	if _, err := conn.Exec(ctx, "VACUUM (INDEX_CLEANUP ON) bbm.batched_background_migration_jobs"); err != nil {
-		return nil, errors.Join(fmt.Errorf("vacuum jobs: %w", err), conn.Close(ctx))
+	for _, sql := range []string{
+		// What earlier runs have left in the indexes is not to count.
+		"VACUUM (INDEX_CLEANUP ON) bbm.batched_background_migration_jobs",
+		// JobProgress proves that the target is still the one that was enqueued.
+		"CREATE TABLE IF NOT EXISTS public.bench_target (id bigint PRIMARY KEY)",
+		"UPDATE bbm.batched_background_migrations SET table_name = 'public.bench_target', table_oid = 'public.bench_target'::regclass" +
+			" WHERE name = '" + migration + "'",
+	} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", sql, err), conn.Close(ctx))
+		}
 	}
 	if _, err := c.queries.SlotTryLock(ctx, conn, slot); err != nil {
 		return nil, errors.Join(err, conn.Close(ctx))
@@ -137,7 +145,9 @@ func (c *cycle) start(ctx context.Context, db dbgen.DBTX) error {
 }
 
 func (c *cycle) progress(ctx context.Context, db dbgen.DBTX) error {
-	fence, err := c.queries.JobFence(ctx, db, dbgen.JobFenceParams{JobID: c.job.ID, Claims: c.job.Claims, ProgressKey: c.job.ProgressKey})
+	fence, err := c.queries.JobFence(ctx, db, dbgen.JobFenceParams{
+		JobID: c.job.ID, Claims: c.job.Claims, ProgressKey: c.job.ProgressKey, LockTimeout: session.Milliseconds(time.Second),
+	})
 	if err != nil {
 		return err
 	}
