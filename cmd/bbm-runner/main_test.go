@@ -250,6 +250,8 @@ func TestAServerThatCrashesLosesAndRepeatsNothing(t *testing.T) {
 	url := server.URL("postgres")
 	f := newFleet(t, url, 20_000, 1, "--batch-size", "2000", "--sub-batch-size", "10")
 	p := f.start("--until-idle")
+	gate := f.command("wait", "count", "--timeout", "5m")
+	require.NoError(t, gate.Start())
 	for range crashes {
 		before := one[int](f, `SELECT count(*) FROM public.items WHERE n = 1`)
 		f.eventually(`SELECT (SELECT count(*) FROM public.items WHERE n = 1) > $1`, before+50)
@@ -258,5 +260,6 @@ func TestAServerThatCrashesLosesAndRepeatsNothing(t *testing.T) {
 		f.conn = dbtest.Connect(t, url)
 	}
 	require.NoError(t, p.wait())
+	require.NoError(t, gate.Wait(), "the gate of a deploy waits through restarts")
 	f.eachOnce()
 }

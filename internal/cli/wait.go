@@ -34,32 +34,54 @@ bar on a terminal, and a line for each change in a pipe.`,
 }
 
 func (a *app) wait(ctx context.Context, names []string, timeout time.Duration) error {
-	return a.withControl(ctx, nil, func(c *control.Control) error {
-		waitCtx, cancel := ctx, func() {}
-		if timeout > 0 {
-			waitCtx, cancel = context.WithTimeout(ctx, timeout)
-		}
-		defer cancel()
-		view := a.newView(false)
-		var latest []control.Migration
-		_, err := c.Wait(waitCtx, names, watchInterval, func(migrations []control.Migration) {
-			latest = migrations
-			view.show(migrations)
-		})
-		view.close()
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(waitCtx.Err(), context.DeadlineExceeded) && err != nil:
-			return &exitError{exitTimedOut, fmt.Errorf("not finished after %s: %s", timeout, unfinished(latest, names))}
-		case err != nil:
+	waitCtx, cancel := ctx, func() {}
+	if timeout > 0 {
+		waitCtx, cancel = context.WithTimeout(ctx, timeout)
+	}
+	defer cancel()
+	view := a.newView(false)
+	latest, err := a.waitThroughRestarts(waitCtx, names, view.show)
+	view.close()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(waitCtx.Err(), context.DeadlineExceeded) && err != nil:
+		return &exitError{exitTimedOut, fmt.Errorf("not finished after %s: %s", timeout, unfinished(latest, names))}
+	case err != nil:
+		return err
+	}
+	if given := unsuccessful(latest); given != "" {
+		return &exitError{exitNotDone, errors.New(given)}
+	}
+	return nil
+}
+
+// waitThroughRestarts waits on one connection after the other: a gate of a deploy must not fail because the server was restarted meanwhile. A server that
+// cannot be reached at first is an error at once.
+func (a *app) waitThroughRestarts(
+	ctx context.Context, names []string, show func([]control.Migration),
+) (latest []control.Migration, err error) {
+	for {
+		isLost := false
+		err = a.withControl(ctx, nil, func(c *control.Control) error {
+			_, err := c.Wait(ctx, names, watchInterval, func(migrations []control.Migration) {
+				latest = migrations
+				show(migrations)
+			})
+			isLost = c.Conn.IsClosed()
 			return err
+		})
+		wasConnected := latest != nil
+		if err == nil || ctx.Err() != nil || !wasConnected || !isLost && !isA[*inputError](err) {
+			return latest, err
 		}
-		if given := unsuccessful(latest); given != "" {
-			return &exitError{exitNotDone, errors.New(given)}
+		a.warn("the connection was lost; waiting goes on: %s", oneLine(err))
+		select {
+		case <-ctx.Done():
+			return latest, ctx.Err()
+		case <-time.After(watchInterval):
 		}
-		return nil
-	})
+	}
 }
 
 // unfinished lists the migrations that are not there yet, in a few words each.

@@ -166,6 +166,8 @@ func whyStop(ctx context.Context, enabled bool, status dbgen.MigrationStatus, on
 		return stopped
 	case !enabled:
 		return "the fleet was disabled"
+	case status == dbgen.BBMMigrationStatusActive:
+		return "the migration was paused, and resumed meanwhile"
 	case status != dbgen.BBMMigrationStatusRunning:
 		return fmt.Sprintf("the migration is %s", status)
 	case onHold:

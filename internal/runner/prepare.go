@@ -133,7 +133,7 @@ func (e *Executor) awaitTransactions(ctx context.Context, tx pgx.Tx, m dbgen.Mig
 		hasEnded := func(t string) bool { return !strings.HasPrefix(t, prepared) && !slices.Contains(open, t) }
 		mayBePrepared := slices.ContainsFunc(m.AwaitedTransactions, hasEnded)
 		awaited = slices.DeleteFunc(open, func(t string) bool {
-			return !isAwaited(t) && !(mayBePrepared && strings.HasPrefix(t, prepared))
+			return !isAwaited(t) && (!mayBePrepared || !strings.HasPrefix(t, prepared))
 		})
 		if len(awaited) == len(m.AwaitedTransactions) {
 			return awaited, nil
