@@ -33,6 +33,7 @@ GRANT INSERT, UPDATE ON bbm.batched_background_migration_jobs TO bbm_runner;
 GRANT INSERT ON bbm.batched_background_migration_job_transition_logs TO bbm_runner;
 GRANT INSERT ON bbm.batched_background_migration_transition_logs TO bbm_runner;
 GRANT EXECUTE ON FUNCTION bbm.assert_fence(boolean) TO bbm_runner;
+GRANT EXECUTE ON FUNCTION bbm.assert_target(text, oid) TO bbm_runner;
 GRANT EXECUTE ON FUNCTION bbm.maintain_log_partitions(interval, timestamptz) TO bbm_runner;
 
 COMMIT;
