@@ -34,6 +34,9 @@ func TestAQuickRunMeasuresEveryContenderAndWritesItsReport(t *testing.T) {
 	require.Contains(t, report, "\n| composite | 1 | "+serverLoop+" | ")
 	require.Contains(t, report, "\n| 200,000 rows | 1 | "+adaptiveTwo+" | ")
 	require.Contains(t, report, "\n### "+adaptiveTwo+"\n")
+	require.Contains(t, report, "\n| "+statementWork+" | ")
+	require.Contains(t, report, "\n| "+statementBoundary+" | ")
+	require.Contains(t, report, "\n| JobProgress | ")
 	require.NotContains(t, report, "NaN")
 }
 

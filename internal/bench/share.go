@@ -140,7 +140,7 @@ func statementName(text string) string {
 		return match[1]
 	}
 	switch {
-	case strings.HasPrefix(text, updateAll[:len("UPDATE app.accounts")]):
+	case strings.Contains(text, "SET balance = "):
 		return statementWork
 	case strings.Contains(text, "enable_sort"):
 		return statementSettings

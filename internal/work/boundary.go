@@ -30,7 +30,7 @@ const StreamingPlans = `SELECT
     set_config('enable_incremental_sort', 'off', true),
     set_config('enable_seqscan', 'off', true),
     set_config('enable_bitmapscan', 'off', true),
-    set_config('plan_cache_mode', 'auto', true)`
+    set_config('plan_cache_mode', 'force_generic_plan', true)`
 
 // LastKey returns the query for the greatest key of the work's scope: one row with key text[], or none when no row is in it.
 func (s *Statements) LastKey() string { return s.lastKey }
