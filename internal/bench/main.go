@@ -17,6 +17,7 @@ import (
 
 // options are the flags.
 type options struct {
+	args         []string // as given, for the report
 	quick, large bool
 	rows         int
 	runs         int      // interleaved rounds of the base comparison
@@ -57,6 +58,7 @@ func readOptions(args []string) (o options, err error) {
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
+	o.args = args
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
 	}

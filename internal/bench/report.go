@@ -47,6 +47,7 @@ func (b *bench) writeConditions(r *strings.Builder) {
 		{"Disk", fmt.Sprintf("a commit waits %.2f ms for it (median), which is what asynchronous commits save per transaction", 1e3*m.commit.Seconds())},
 		{"Client", fmt.Sprintf("%s, built with %s", b.binary.version, runtime.Version())},
 		{"Settings", "`" + describeSettings(baseSettings) + "`; all others are the server's defaults, `fsync` and `synchronous_commit` on"},
+		{"Command", "`" + strings.TrimSpace("go run ./internal/bench "+strings.Join(b.args, " ")) + "`; sections left out: " + b.leftOut()},
 		{"Statistics", "`pg_stat_statements` is loaded, and tracks nothing while times are taken"},
 	} {
 		fmt.Fprintf(r, "- %s: %s.\n", line[0], line[1])
@@ -64,6 +65,15 @@ A run during which other programs used more than %.0f %% of the processors is re
 	for _, c := range b.ran() {
 		fmt.Fprintf(r, "| %s | %s |\n", c.name, c.description)
 	}
+}
+
+// leftOut names the sections that were not asked for.
+func (b *bench) leftOut() string {
+	names := slices.DeleteFunc(sectionNames(), b.wants)
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
 }
 
 // disturbances tells how often the machine was not quiet.
