@@ -140,6 +140,11 @@ func statementName(text string) string {
 		return match[1]
 	}
 	switch {
+	// PostgreSQL 18 may keep a text without the comment before it.
+	case strings.Contains(text, "bbm.assert_fence("):
+		return "JobProgress"
+	case strings.Contains(text, "pg_current_xact_id()"):
+		return "JobFence"
 	case strings.Contains(text, "SET balance = "):
 		return statementWork
 	case strings.Contains(text, "enable_sort"):
