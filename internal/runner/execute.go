@@ -34,11 +34,11 @@ func (e *Executor) execute(ctx, workCtx context.Context, job *claimedJob) error 
 	if end.kind == kindFenced && job.work.Do != nil {
 		// Where the job is still ours, only the work can have done it.
 		err := e.record(job, outcome{kind: kindDefinition, err: errTransactionEnded})
-		return errJoin(fmt.Errorf("%w: job %d: %w", errConnectionLost, job.ID, end.err), err)
+		return errJoin(lost(fmt.Errorf("job %d: %w", job.ID, end.err)), err)
 	}
 	// The loss of a job is no end that we may record.
 	if end.kind == kindConnection || end.kind == kindFenced {
-		return fmt.Errorf("%w: job %d: %w", errConnectionLost, job.ID, end.err)
+		return lost(fmt.Errorf("job %d: %w", job.ID, end.err))
 	}
 	job.log = job.log.With("duration", time.Since(started).Round(time.Millisecond))
 	if end.kind == kindDone {
@@ -202,7 +202,7 @@ func (e *Executor) rollback() error {
 	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
 	defer cancel()
 	if _, err := e.conn.Exec(ctx, "ROLLBACK"); err != nil {
-		return fmt.Errorf("%w: roll back: %w", errConnectionLost, err)
+		return lost(fmt.Errorf("roll back: %w", err))
 	}
 	return nil
 }

@@ -111,7 +111,7 @@ func (e *Executor) connect(ctx context.Context) error {
 		IdleInTransactionTimeout: idleInTransaction,
 	})
 	if err != nil {
-		return fmt.Errorf("%w: %w", errConnectionLost, err)
+		return lost(err)
 	}
 	e.connected = connected{
 		conn: conn, announced: []string{}, targets: make(map[int64]*work.Statements), halvings: make(map[int64]int),
@@ -134,7 +134,7 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 		announced = 1
 	}
 	if err := e.queries.RunnerAnnounce(ctx, e.conn, announced); err != nil {
-		return e.lost(fmt.Errorf("announce: %w", err))
+		return lost(fmt.Errorf("announce: %w", err))
 	}
 	if !e.config.Enabled {
 		return e.standBy(ctx)
@@ -151,7 +151,7 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 		case errors.Is(err, errConnectionLost):
 			return err
 		case e.conn.IsClosed():
-			return e.lost(err)
+			return lost(err)
 		case errors.Is(err, ErrExecutionDisabled) && e.config.UntilIdle:
 			return err
 		case errors.Is(err, ErrLockInUse), errors.Is(err, ErrExecutionDisabled):
@@ -171,7 +171,7 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 		} else if e.config.UntilIdle && (err == nil || errors.Is(err, ErrLockInUse)) {
 			settled, err := e.isSettled(ctx)
 			if err != nil {
-				return e.lost(err)
+				return lost(err)
 			}
 			if settled {
 				return nil
@@ -194,7 +194,7 @@ func (e *Executor) standBy(ctx context.Context) error {
 	for ctx.Err() == nil {
 		sleep(ctx, jitter(e.config.PollInterval))
 		if err := e.conn.Ping(ctx); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("%w: %w", errConnectionLost, err)
+			return lost(err)
 		}
 	}
 	return nil
@@ -212,7 +212,7 @@ func (e *Executor) isSettled(ctx context.Context) (bool, error) {
 }
 
 // lost marks an error that leaves nothing to do but to reconnect.
-func (e *Executor) lost(err error) error {
+func lost(err error) error {
 	return fmt.Errorf("%w: %w", errConnectionLost, err)
 }
 

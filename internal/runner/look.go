@@ -58,7 +58,7 @@ func (e *Executor) lookAround(ctx context.Context) (s surroundings, err error) {
 	if e.ended != nil {
 		ended, err = e.queries.JobSucceed(ctx, p.replay(), succeed)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return s, fmt.Errorf("%w: record success of job %d: %w", errConnectionLost, e.ended.ID, errFenced)
+			return s, lost(fmt.Errorf("record success of job %d: %w", e.ended.ID, errFenced))
 		}
 		if err != nil {
 			return s, fmt.Errorf("record success of job %d: %w", e.ended.ID, err)

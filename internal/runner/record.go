@@ -33,7 +33,7 @@ func (e *Executor) record(job *claimedJob, end outcome) error {
 		err = errFenced
 	}
 	if err != nil {
-		return fmt.Errorf("%w: record end of job %d: %w", errConnectionLost, job.ID, err)
+		return lost(fmt.Errorf("record end of job %d: %w", job.ID, err))
 	}
 	return nil
 }
