@@ -250,9 +250,10 @@ func TestAServerThatCrashesLosesAndRepeatsNothing(t *testing.T) {
 	url := server.URL("postgres")
 	// Far more jobs than crashes: a run that gets ahead of the test is still not done.
 	f := newFleet(t, url, 40_000, 1, "--batch-size", "500", "--sub-batch-size", "10", "--pause", "1ms")
-	p := f.start("--until-idle")
 	gate := f.command("wait", "count", "--timeout", "5m")
 	require.NoError(t, gate.Start())
+	f.eventually(`SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%name: MigrationListFacts%' AND pid <> pg_backend_pid())`)
+	p := f.start("--until-idle")
 	for range crashes {
 		// Progress that a crash leaves: without any, a migration is held for longer and longer. Then into the middle of a job.
 		before := one[int](f, `SELECT succeeded_jobs::int FROM bbm.batched_background_migrations`)

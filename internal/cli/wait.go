@@ -62,17 +62,15 @@ func (a *app) waitThroughRestarts(
 	ctx context.Context, names []string, show func([]control.Migration),
 ) (latest []control.Migration, err error) {
 	for {
-		isLost := false
 		err = a.withControl(ctx, nil, func(c *control.Control) error {
 			_, err := c.Wait(ctx, names, watchInterval, func(migrations []control.Migration) {
 				latest = migrations
 				show(migrations)
 			})
-			isLost = c.Conn.IsClosed()
 			return err
 		})
 		wasConnected := latest != nil
-		if err == nil || ctx.Err() != nil || !wasConnected || !isLost && !isA[*inputError](err) {
+		if err == nil || ctx.Err() != nil || !wasConnected || errors.Is(err, control.ErrNotFound) {
 			return latest, err
 		}
 		a.warn("the connection was lost; waiting goes on: %s", oneLine(err))
