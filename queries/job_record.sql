@@ -25,7 +25,7 @@ WITH ended_job AS (
     SET
         learned_sub_batch_size = coalesce(sqlc.narg('learned_sub_batch_size')::integer, m.learned_sub_batch_size),
         succeeded_jobs = m.succeeded_jobs + 1,
-        processed_rows = m.processed_rows + j.processed_rows,
+        processed_rows = m.processed_rows + CASE WHEN j.pass = 0 THEN j.processed_rows ELSE 0 END,
         affected_rows = m.affected_rows + j.affected_rows,
         updated_at = j.updated_at
     FROM ended_job AS j

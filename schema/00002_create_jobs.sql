@@ -5,6 +5,7 @@ CREATE TYPE bbm.job_status AS ENUM ('pending', 'running', 'failed', 'succeeded')
 CREATE TABLE bbm.batched_background_migration_jobs (
     id bigint GENERATED ALWAYS AS IDENTITY,
     batched_background_migration_id bigint NOT NULL,
+    pass integer NOT NULL DEFAULT 0,
     after_key text[],
     until_key text[] NOT NULL,
     progress_key text[],
@@ -26,6 +27,7 @@ CREATE TABLE bbm.batched_background_migration_jobs (
     CONSTRAINT batched_background_migration_jobs_pkey PRIMARY KEY (id),
     CONSTRAINT batched_background_migration_jobs_migration_fkey FOREIGN KEY (batched_background_migration_id)
         REFERENCES bbm.batched_background_migrations (id) ON DELETE CASCADE,
+    CONSTRAINT batched_background_migration_jobs_pass_check CHECK (pass >= 0),
     CONSTRAINT batched_background_migration_jobs_running_check CHECK (status <> 'running' OR slot IS NOT NULL),
     CONSTRAINT batched_background_migration_jobs_waiting_check
         CHECK ((status IN ('pending', 'failed')) = (next_attempt_at IS NOT NULL)),
@@ -35,6 +37,8 @@ CREATE TABLE bbm.batched_background_migration_jobs (
 ) WITH (fillfactor = 80);
 
 COMMENT ON TABLE bbm.batched_background_migration_jobs IS 'One tracked range of a migration, (after_key, until_key]; retried as a unit.';
+COMMENT ON COLUMN bbm.batched_background_migration_jobs.pass IS
+    '0: cut at the frontier; these jobs tile the range of the migration. Above 0: goes again over a part of it, to change rows that were left out or came later.';
 COMMENT ON COLUMN bbm.batched_background_migration_jobs.progress_key IS 'The key up to which the range is done; commits with the data.';
 COMMENT ON COLUMN bbm.batched_background_migration_jobs.attempts IS 'Failures so far.';
 COMMENT ON COLUMN bbm.batched_background_migration_jobs.claims IS 'Starts so far; the fencing token of the runner that executes the job.';

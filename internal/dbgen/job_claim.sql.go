@@ -41,7 +41,7 @@ WITH candidate_job AS (
         updated_at = coalesce($2::timestamptz, now())
     FROM candidate_job AS c
     WHERE j.id = c.id
-    RETURNING j.id, j.batched_background_migration_id, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+    RETURNING j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
         batched_background_migration_job_id, created_at, previous_status, next_status, attempt
@@ -56,7 +56,7 @@ WITH candidate_job AS (
     WHERE m.id = j.batched_background_migration_id
 )
 
-SELECT j.id, j.batched_background_migration_id, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+SELECT j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
 FROM claimed_job AS j
 `
 
@@ -70,6 +70,7 @@ type JobClaimParams struct {
 type JobClaimRow struct {
 	ID                           int64
 	BatchedBackgroundMigrationID int64
+	Pass                         int32
 	AfterKey                     []string
 	UntilKey                     []string
 	ProgressKey                  []string
@@ -106,6 +107,7 @@ func (q *Queries) JobClaim(ctx context.Context, db DBTX, arg JobClaimParams) (Jo
 	err := row.Scan(
 		&i.ID,
 		&i.BatchedBackgroundMigrationID,
+		&i.Pass,
 		&i.AfterKey,
 		&i.UntilKey,
 		&i.ProgressKey,
@@ -147,7 +149,7 @@ WITH cut_migration AS (
         m.id, $4::text[], m.frontier_key, $4::text[], 'running', 1, $5::integer, $6::text,
         m.last_claimed_at, m.last_claimed_at, m.last_claimed_at
     FROM cut_migration AS m
-    RETURNING j.id, j.batched_background_migration_id, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+    RETURNING j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
 ), logged_creation AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
         batched_background_migration_job_id, created_at, previous_status, next_status, attempt
@@ -162,7 +164,7 @@ WITH cut_migration AS (
     ORDER BY t.ordinal
 )
 
-SELECT j.id, j.batched_background_migration_id, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+SELECT j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
 FROM new_job AS j
 `
 
@@ -178,6 +180,7 @@ type JobCutParams struct {
 type JobCutRow struct {
 	ID                           int64
 	BatchedBackgroundMigrationID int64
+	Pass                         int32
 	AfterKey                     []string
 	UntilKey                     []string
 	ProgressKey                  []string
@@ -215,6 +218,7 @@ func (q *Queries) JobCut(ctx context.Context, db DBTX, arg JobCutParams) (JobCut
 	err := row.Scan(
 		&i.ID,
 		&i.BatchedBackgroundMigrationID,
+		&i.Pass,
 		&i.AfterKey,
 		&i.UntilKey,
 		&i.ProgressKey,
@@ -257,7 +261,7 @@ WITH lost_job AS (
         updated_at = coalesce($3::timestamptz, now())
     FROM lost_job AS l
     WHERE j.id = l.id
-    RETURNING j.id, j.batched_background_migration_id, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+    RETURNING j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
         batched_background_migration_job_id, created_at, previous_status, next_status, attempt, exception_class, exception_message

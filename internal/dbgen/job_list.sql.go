@@ -29,7 +29,7 @@ func (q *Queries) JobCountRunning(ctx context.Context, db DBTX, migrationID int6
 }
 
 const JobList = `-- name: JobList :many
-SELECT id, batched_background_migration_id, after_key, until_key, progress_key, status, attempts, claims, stalls, slot, runner, processed_rows, affected_rows, next_attempt_at, exception_class, exception_message, created_at, updated_at, started_at, finished_at
+SELECT id, batched_background_migration_id, pass, after_key, until_key, progress_key, status, attempts, claims, stalls, slot, runner, processed_rows, affected_rows, next_attempt_at, exception_class, exception_message, created_at, updated_at, started_at, finished_at
 FROM bbm.batched_background_migration_jobs AS j
 WHERE (j.batched_background_migration_id, j.id) > ($1::bigint, $2::bigint)
   AND j.batched_background_migration_id <= $1
@@ -60,6 +60,7 @@ func (q *Queries) JobList(ctx context.Context, db DBTX, arg JobListParams) ([]Jo
 		if err := rows.Scan(
 			&i.ID,
 			&i.BatchedBackgroundMigrationID,
+			&i.Pass,
 			&i.AfterKey,
 			&i.UntilKey,
 			&i.ProgressKey,
@@ -90,7 +91,7 @@ func (q *Queries) JobList(ctx context.Context, db DBTX, arg JobListParams) ([]Jo
 }
 
 const JobListSucceeded = `-- name: JobListSucceeded :many
-SELECT id, batched_background_migration_id, after_key, until_key, progress_key, status, attempts, claims, stalls, slot, runner, processed_rows, affected_rows, next_attempt_at, exception_class, exception_message, created_at, updated_at, started_at, finished_at
+SELECT id, batched_background_migration_id, pass, after_key, until_key, progress_key, status, attempts, claims, stalls, slot, runner, processed_rows, affected_rows, next_attempt_at, exception_class, exception_message, created_at, updated_at, started_at, finished_at
 FROM bbm.batched_background_migration_jobs AS j
 WHERE (j.batched_background_migration_id, j.id) > ($1::bigint, $2::bigint)
   AND j.batched_background_migration_id <= $1
@@ -121,6 +122,7 @@ func (q *Queries) JobListSucceeded(ctx context.Context, db DBTX, arg JobListSucc
 		if err := rows.Scan(
 			&i.ID,
 			&i.BatchedBackgroundMigrationID,
+			&i.Pass,
 			&i.AfterKey,
 			&i.UntilKey,
 			&i.ProgressKey,
@@ -151,7 +153,7 @@ func (q *Queries) JobListSucceeded(ctx context.Context, db DBTX, arg JobListSucc
 }
 
 const JobListUnsucceeded = `-- name: JobListUnsucceeded :many
-SELECT id, batched_background_migration_id, after_key, until_key, progress_key, status, attempts, claims, stalls, slot, runner, processed_rows, affected_rows, next_attempt_at, exception_class, exception_message, created_at, updated_at, started_at, finished_at
+SELECT id, batched_background_migration_id, pass, after_key, until_key, progress_key, status, attempts, claims, stalls, slot, runner, processed_rows, affected_rows, next_attempt_at, exception_class, exception_message, created_at, updated_at, started_at, finished_at
 FROM bbm.batched_background_migration_jobs AS j
 WHERE j.batched_background_migration_id = $1
   AND j.id > $2
@@ -189,6 +191,7 @@ func (q *Queries) JobListUnsucceeded(ctx context.Context, db DBTX, arg JobListUn
 		if err := rows.Scan(
 			&i.ID,
 			&i.BatchedBackgroundMigrationID,
+			&i.Pass,
 			&i.AfterKey,
 			&i.UntilKey,
 			&i.ProgressKey,

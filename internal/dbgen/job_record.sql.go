@@ -24,7 +24,7 @@ WITH failed_job AS (
     WHERE j.id = $6
       AND j.status = 'running'
       AND j.claims = $7
-    RETURNING j.id, j.batched_background_migration_id, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+    RETURNING j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
         batched_background_migration_job_id, created_at, previous_status, next_status, attempt, exception_class, exception_message
@@ -123,7 +123,7 @@ WITH released_job AS (
     WHERE j.id = $4
       AND j.status = 'running'
       AND j.claims = $5
-    RETURNING j.id, j.batched_background_migration_id, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+    RETURNING j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
         batched_background_migration_job_id, created_at, previous_status, next_status, attempt, exception_class, exception_message
@@ -172,7 +172,7 @@ WITH ended_job AS (
       AND j.status = 'running'
       AND j.claims = $3
       AND j.progress_key = j.until_key
-    RETURNING j.id, j.batched_background_migration_id, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+    RETURNING j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
         batched_background_migration_job_id, created_at, previous_status, next_status, attempt
@@ -184,14 +184,14 @@ WITH ended_job AS (
     SET
         learned_sub_batch_size = coalesce($4::integer, m.learned_sub_batch_size),
         succeeded_jobs = m.succeeded_jobs + 1,
-        processed_rows = m.processed_rows + j.processed_rows,
+        processed_rows = m.processed_rows + CASE WHEN j.pass = 0 THEN j.processed_rows ELSE 0 END,
         affected_rows = m.affected_rows + j.affected_rows,
         updated_at = j.updated_at
     FROM ended_job AS j
     WHERE m.id = j.batched_background_migration_id
 )
 
-SELECT j.id, j.batched_background_migration_id, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+SELECT j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
 FROM ended_job AS j
 `
 
@@ -205,6 +205,7 @@ type JobSucceedParams struct {
 type JobSucceedRow struct {
 	ID                           int64
 	BatchedBackgroundMigrationID int64
+	Pass                         int32
 	AfterKey                     []string
 	UntilKey                     []string
 	ProgressKey                  []string
@@ -240,6 +241,7 @@ func (q *Queries) JobSucceed(ctx context.Context, db DBTX, arg JobSucceedParams)
 	err := row.Scan(
 		&i.ID,
 		&i.BatchedBackgroundMigrationID,
+		&i.Pass,
 		&i.AfterKey,
 		&i.UntilKey,
 		&i.ProgressKey,

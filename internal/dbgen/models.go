@@ -198,8 +198,10 @@ type FleetSettings struct {
 type Job struct {
 	ID                           int64
 	BatchedBackgroundMigrationID int64
-	AfterKey                     []string
-	UntilKey                     []string
+	// 0: cut at the frontier; these jobs tile the range of the migration. Above 0: goes again over a part of it, to change rows that were left out or came later.
+	Pass     int32
+	AfterKey []string
+	UntilKey []string
 	// The key up to which the range is done; commits with the data.
 	ProgressKey []string
 	Status      JobStatus

@@ -14,6 +14,7 @@ import (
 
 type historyJob struct {
 	ID                                  int64
+	Pass                                int32
 	AfterKey, UntilKey, ProgressKey     []string
 	Status                              string
 	Attempts                            int32
@@ -64,7 +65,7 @@ func CheckHistory(t testing.TB, conn *pgx.Conn, name string) {
 	require.NoError(t, err, "migration %q", name)
 
 	rows, err := conn.Query(ctx, `
-		SELECT id, after_key, until_key, progress_key, status::text AS status, attempts, claims, processed_rows, affected_rows
+		SELECT id, pass, after_key, until_key, progress_key, status::text AS status, attempts, claims, processed_rows, affected_rows
 		FROM bbm.batched_background_migration_jobs WHERE batched_background_migration_id = $1 ORDER BY id`, migration.ID)
 	require.NoError(t, err)
 	jobs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[historyJob])
@@ -86,7 +87,9 @@ func CheckHistory(t testing.TB, conn *pgx.Conn, name string) {
 	for _, job := range jobs {
 		if job.Status == "succeeded" {
 			succeeded++
-			processed += job.ProcessedRows
+			if job.Pass == 0 {
+				processed += job.ProcessedRows
+			}
 			affected += job.AffectedRows
 			assert.Equal(t, job.UntilKey, job.ProgressKey, "job %d succeeded before its end", job.ID)
 		}
@@ -105,6 +108,9 @@ func checkTiling(t testing.TB, jobs []historyJob, frontier []string) {
 	t.Helper()
 	var end []string
 	for _, job := range jobs {
+		if job.Pass > 0 {
+			continue // goes again over a part of the range
+		}
 		assert.Equal(t, end, job.AfterKey, "job %d begins where the one before ends", job.ID)
 		assert.NotEqual(t, job.AfterKey, job.UntilKey, "job %d has no range", job.ID)
 		end = job.UntilKey
