@@ -120,8 +120,8 @@ func (w watch) look(ctx context.Context, done <-chan struct{}) *BlockedError {
 		case <-ticker.C:
 		}
 		rows, err := queries.PreviewBlockers(ctx, w.watcher, dbgen.PreviewBlockersParams{WaitingPid: int32(w.pid), TableOid: w.table})
-		if err != nil || len(rows) == 0 {
-			continue
+		if err != nil || len(rows) == 0 || rows[0].WaitsFor == "" && last.WaitsFor != "" {
+			continue // the wait ended while we looked: what was seen before says more
 		}
 		last = &BlockedError{WaitsFor: rows[0].WaitsFor}
 		for _, r := range rows {
