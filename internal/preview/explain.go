@@ -120,7 +120,7 @@ func (st *stage) plans(ctx context.Context, e *Explanation, r work.Range) (*node
 		return nil, err
 	}
 	err = st.streaming(ctx, func(tx pgx.Tx) error {
-		sql, values := st.statements.Boundary(work.Range{After: r.After, Until: until}, e.SubBatchSize)
+		sql, values := st.statements.Boundary(work.Range{After: r.After, Until: until}, e.SubBatchSize, e.SubBatchSize)
 		var plan node
 		if e.Boundary, plan, err = plannedStatement(ctx, tx, sql, values); err != nil {
 			return fmt.Errorf("plan the boundary query: %w", err)

@@ -34,7 +34,7 @@ func TestTheStatementsAreThoseOfARun(t *testing.T) {
 	assert.Nil(t, e.Statement.Before)
 	assert.Contains(t, e.Statement.PlanText, "Index Scan using items_pkey")
 
-	sql, values = statements.Boundary(work.Range{After: e.Range.After, Until: work.Key{"5000"}}, work.DefaultSubBatchSize)
+	sql, values = statements.Boundary(work.Range{After: e.Range.After, Until: work.Key{"5000"}}, work.DefaultSubBatchSize, work.DefaultSubBatchSize)
 	assert.Equal(t, sql, e.Boundary.SQL)
 	assert.Equal(t, values, e.Boundary.Parameters)
 	assert.Equal(t, work.StreamingPlans, *e.Boundary.Before)

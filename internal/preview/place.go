@@ -106,9 +106,10 @@ func howFound(pages int64, read float64, scoped bool) string {
 // boundary finds where the next rows of a range end, as a run does. Where none are left, key is nil.
 func (st *stage) boundary(ctx context.Context, r work.Range, limit int) (key work.Key, rows int64, err error) {
 	err = st.streaming(ctx, func(tx pgx.Tx) error {
-		sql, values := st.statements.Boundary(r, limit)
+		sql, values := st.statements.Boundary(r, limit, limit)
+		var piece int64
 		var reachedEnd bool
-		return tx.QueryRow(ctx, sql, values...).Scan((*[]string)(&key), &rows, &reachedEnd)
+		return tx.QueryRow(ctx, sql, values...).Scan(&piece, (*[]string)(&key), &rows, &reachedEnd)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, 0, nil

@@ -132,12 +132,13 @@ func (sr *sampler) bound(ctx context.Context, one *SubBatch) (reachedEnd bool, e
 	if _, err := tx.Exec(ctx, work.StreamingPlans); err != nil {
 		return false, err
 	}
-	sql, values := sr.statements.Boundary(work.Range{After: one.After, Until: sr.until}, sr.size)
+	sql, values := sr.statements.Boundary(work.Range{After: one.After, Until: sr.until}, sr.size, sr.size)
 	if _, err := tx.Conn().Prepare(ctx, sql, sql); err != nil {
 		return false, err
 	}
+	var piece int64
 	started := time.Now()
-	err = tx.QueryRow(ctx, sql, values...).Scan((*[]string)(&one.Until), &one.ProcessedRows, &reachedEnd)
+	err = tx.QueryRow(ctx, sql, values...).Scan(&piece, (*[]string)(&one.Until), &one.ProcessedRows, &reachedEnd)
 	one.Boundary = milliseconds(time.Since(started))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return true, nil

@@ -29,7 +29,7 @@ type claimedJob struct {
 	// label tells in the server's views whose statement it is, and keeps works of one text but other settings apart among prepared statements: their
 	// constants are read once.
 	label   string
-	first   *endpoint // where its first sub-batch ends; nil: nothing is left of it
+	ends    endpoints // where its next sub-batches end
 	learned *int32    // the sub-batch size that its execution has arrived at; nil: a size is fixed
 	log     *slog.Logger
 }
@@ -53,7 +53,8 @@ func (e *Executor) claim(ctx context.Context, claimable []dbgen.Migration) (job 
 }
 
 // claimFrom claims in one transaction and two round trips: the first locks the table and the migration, starts a waiting job that is due and finds
-// the end of a new one at the frontier as we have seen it; the second cuts the new job, or finishes the migration, and commits.
+// the end of a new one at the frontier as we have seen it; the second cuts the new job, or finishes the migration, and commits. With the end of a job those of
+// its sub-batches are found.
 func (e *Executor) claimFrom(ctx context.Context, m dbgen.Migration) (claimed *claimedJob, ended bool, err error) {
 	c, err := e.equip(ctx, m)
 	if err == nil {
@@ -104,7 +105,7 @@ func (e *Executor) equip(ctx context.Context, m dbgen.Migration) (*claimedJob, e
 // claimEquipped leaves a transaction open where there is nothing to commit.
 func (e *Executor) claimEquipped(ctx context.Context, c *claimedJob) (claimed *claimedJob, ended bool, err error) {
 	seen := c.migration
-	locked, waiting, end, err := e.lockForClaim(ctx, c)
+	locked, waiting, ends, err := e.lockForClaim(ctx, c)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, false, nil
 	}
@@ -120,13 +121,14 @@ func (e *Executor) claimEquipped(ctx context.Context, c *claimedJob) (claimed *c
 	}
 	if waiting != nil {
 		c.Job = *waiting
-		return c, false, e.commitClaim(ctx, c, nil)
+		return c, false, e.commitClaim(ctx, c, false)
 	}
-	if end != nil && locked.IsDue && locked.RunningJobs < int64(c.migration.Parallelism) {
+	if ends.ahead != nil && locked.IsDue && locked.RunningJobs < int64(c.migration.Parallelism) {
 		if !sameKey(seen.FrontierKey, c.migration.FrontierKey) {
 			return nil, true, nil // another has cut in the meantime: look again
 		}
-		return c, false, e.commitClaim(ctx, c, end)
+		c.ends = ends
+		return c, false, e.commitClaim(ctx, c, true)
 	}
 	ended, err = e.finish(ctx, c.migration)
 	return nil, ended, err

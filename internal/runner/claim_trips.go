@@ -11,16 +11,17 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
-// lockForClaim is the first round trip. It returns no rows when the migration may not be claimed from (any more).
+// lockForClaim is the first round trip. Its error is [pgx.ErrNoRows] when the migration may not be claimed from (any more).
 func (e *Executor) lockForClaim(
 	ctx context.Context, c *claimedJob,
-) (locked dbgen.MigrationLockClaimableRow, waiting *dbgen.Job, end *endpoint, err error) {
+) (locked dbgen.MigrationLockClaimableRow, waiting *dbgen.Job, ends endpoints, err error) {
 	var (
 		m     = c.migration
 		p     pipeline
 		lock  = dbgen.MigrationLockClaimableParams{MigrationID: m.ID, WorkChecksum: c.work.Checksum()}
 		claim = dbgen.JobClaimParams{MigrationID: m.ID, Slot: e.slot, Runner: e.identity}
 		rest  = work.Range{After: m.FrontierKey, Until: m.MaxKey}
+		total = max(1, int(*m.BatchSize>>e.halvings[m.ID]))
 		isCut = sameKey(m.FrontierKey, m.MaxKey)
 	)
 	p.batch.Queue(beginReadCommitted)
@@ -28,7 +29,7 @@ func (e *Executor) lockForClaim(
 	_, _ = e.queries.MigrationLockClaimable(ctx, p.queue(), lock)
 	_, _ = e.queries.JobClaim(ctx, p.queue(), claim)
 	if !isCut {
-		p.queueBoundary(c.statements, rest, max(1, int(*m.BatchSize>>e.halvings[m.ID])))
+		p.queueBoundary(c.statements, rest, newSizer(m).rows(), total)
 	}
 	p.send(ctx, e.conn)
 	defer func() {
@@ -39,34 +40,31 @@ func (e *Executor) lockForClaim(
 
 	if _, err := p.results.Exec(); err != nil {
 		// BEGIN itself does not fail: what does is the preparation, before it, of the one statement about the user's table.
-		return locked, nil, nil, fmt.Errorf("%w: %w", ErrJobEndpointNotFound, err)
+		return locked, nil, ends, fmt.Errorf("%w: %w", ErrJobEndpointNotFound, err)
 	}
 	if err := e.queries.TableLock(ctx, p.replay(), int64(m.RootTableOid)); err != nil {
-		return locked, nil, nil, fmt.Errorf("lock table: %w", err)
+		return locked, nil, ends, fmt.Errorf("lock table: %w", err)
 	}
 	if locked, err = e.queries.MigrationLockClaimable(ctx, p.replay(), lock); err != nil {
-		return locked, nil, nil, fmt.Errorf("lock migration: %w", err)
+		return locked, nil, ends, fmt.Errorf("lock migration: %w", err)
 	}
 	started, err := e.queries.JobClaim(ctx, p.replay(), claim)
 	if err == nil {
 		job := dbgen.Job(started)
-		return locked, &job, nil, nil
+		return locked, &job, ends, nil
 	}
 	if !errors.Is(err, pgx.ErrNoRows) {
-		return locked, nil, nil, fmt.Errorf("start waiting job: %w", err)
+		return locked, nil, ends, fmt.Errorf("start waiting job: %w", err)
 	}
 	if isCut {
-		return locked, nil, nil, nil
+		return locked, nil, ends, nil
 	}
-	found, err := p.readBoundary(rest)
-	if err != nil {
-		return locked, nil, nil, err
-	}
-	return locked, nil, &found, nil
+	ends, err = p.readBoundary(rest, total)
+	return locked, nil, ends, err
 }
 
-// commitClaim is the second round trip: it cuts a new job where an end is given, finds where the first sub-batch ends, and commits.
-func (e *Executor) commitClaim(ctx context.Context, c *claimedJob, end *endpoint) (err error) {
+// commitClaim is the second round trip: it cuts a new job of the ends that were found, or finds those of a waiting one's sub-batches, and commits.
+func (e *Executor) commitClaim(ctx context.Context, c *claimedJob, isNew bool) (err error) {
 	var (
 		m     = c.migration
 		p     pipeline
@@ -74,8 +72,8 @@ func (e *Executor) commitClaim(ctx context.Context, c *claimedJob, end *endpoint
 		start = dbgen.MigrationStartParams{MigrationID: m.ID, ChangedBy: e.identity}
 	)
 	rest := work.Range{After: c.ProgressKey, Until: c.UntilKey}
-	if end != nil {
-		rest = work.Range{After: m.FrontierKey, Until: end.key}
+	if isNew {
+		rest = work.Range{After: m.FrontierKey, Until: c.ends.last()}
 		cut = dbgen.JobCutParams{MigrationID: m.ID, AfterKey: rest.After, UntilKey: rest.Until, Slot: e.slot, Runner: e.identity}
 		_, _ = e.queries.JobCut(ctx, p.queue(), cut)
 	}
@@ -83,9 +81,9 @@ func (e *Executor) commitClaim(ctx context.Context, c *claimedJob, end *endpoint
 	if isStart {
 		_, _ = e.queries.MigrationStart(ctx, p.queue(), start)
 	}
-	isDone := sameKey(rest.After, rest.Until)
-	if !isDone {
-		p.queueBoundary(c.statements, rest, newSizer(m).rows())
+	isSought := !isNew && !sameKey(rest.After, rest.Until)
+	if isSought {
+		p.queueBoundary(c.statements, rest, newSizer(m).rows(), int(*m.BatchSize))
 	}
 	p.batch.Queue("COMMIT")
 	p.send(ctx, e.conn)
@@ -95,7 +93,7 @@ func (e *Executor) commitClaim(ctx context.Context, c *claimedJob, end *endpoint
 		}
 	}()
 
-	if end != nil {
+	if isNew {
 		job, err := e.queries.JobCut(ctx, p.replay(), cut)
 		if err != nil {
 			return fmt.Errorf("cut job: %w", err)
@@ -108,12 +106,10 @@ func (e *Executor) commitClaim(ctx context.Context, c *claimedJob, end *endpoint
 			return fmt.Errorf("start migration: %w", err)
 		}
 	}
-	if !isDone {
-		first, err := p.readBoundary(rest)
-		if err != nil {
+	if isSought {
+		if c.ends, err = p.readBoundary(rest, int(*m.BatchSize)); err != nil {
 			return err
 		}
-		c.first = &first
 	}
 	if _, err := p.results.Exec(); err != nil {
 		return fmt.Errorf("commit: %w", err)

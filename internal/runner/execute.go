@@ -64,11 +64,10 @@ func givenBack(reason string) outcome { return outcome{kind: kindGivenBack, reas
 func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 	size := newSizer(job.migration)
 	defer func() { job.learned = size.learned() }()
-	next := job.first // where the sub-batch to come ends; nil: not looked up yet
-	losses := 0       // to others, in a row
+	losses := 0 // to others, in a row
 	for !sameKey(job.ProgressKey, job.UntilKey) {
 		began := time.Now()
-		back, end, following, err := e.nextSubBatch(workCtx, job, next, size.rows())
+		back, end, err := e.nextSubBatch(workCtx, job, size.rows())
 		if err != nil {
 			losses++
 			kind := classify(err, failure{
@@ -82,15 +81,13 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 				return outcomeOf(reason, err)
 			}
 			size.lose()
-			next = nil
+			job.ends = endpoints{}
 			continue
 		}
 		losses = 0
 		job.ProgressKey = end.key
-		next = &following
-		size.retune(back.SubBatchSize)
-		if size.observe(end.rows, time.Since(began)) {
-			next = nil
+		if size.retune(back.SubBatchSize) || size.observe(end.rows, time.Since(began)) {
+			job.ends = endpoints{} // they are of another size
 		}
 		if sameKey(job.ProgressKey, job.UntilKey) {
 			break
@@ -105,20 +102,17 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 	return outcome{kind: kindDone}
 }
 
-// nextSubBatch looks the end of the next sub-batch up where it did not travel with the one before, and runs it.
-func (e *Executor) nextSubBatch(
-	ctx context.Context, job *claimedJob, next *endpoint, limit int,
-) (back dbgen.JobProgressRow, end, following endpoint, err error) {
-	if next == nil {
-		end, err = e.boundary(ctx, job.statements, work.Range{After: job.ProgressKey, Until: job.UntilKey}, limit)
-		if err != nil {
-			return back, end, following, err
+// nextSubBatch runs the next sub-batch. It looks for its end, and for those of the sub-batches behind it, where they are not known.
+func (e *Executor) nextSubBatch(ctx context.Context, job *claimedJob, limit int) (back dbgen.JobProgressRow, end endpoint, err error) {
+	if !job.ends.known() {
+		rest := work.Range{After: job.ProgressKey, Until: job.UntilKey}
+		if job.ends, err = e.boundary(ctx, job.statements, rest, limit, max(limit, int(*job.migration.BatchSize))); err != nil {
+			return back, end, err
 		}
-	} else {
-		end = *next
 	}
-	back, following, err = e.subBatch(ctx, job, end, limit)
-	return back, end, following, err
+	end = job.ends.next(limit)
+	back, err = e.subBatch(ctx, job, end)
+	return back, end, err
 }
 
 // waitAfterLoss backs off after a sub-batch that lost to others, with no transaction open, and tells why not to go on, if so.

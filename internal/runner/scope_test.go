@@ -116,7 +116,9 @@ func TestRowsMayLeaveAndEnterAScopeWhileItIsWalkedOver(t *testing.T) {
 	}
 	require.NoError(t, w.runUntilIdle(take))
 
-	w.tookPending(100 - 4 + 3)
+	const leave, enter = 4, 3
+	const inTheJobItself = 2 - 1 // counted as they were when the ends of its sub-batches were found
+	w.tookPending(100 - leave + enter + inTheJobItself)
 	w.changedOnce("id % 1000 = 500 AND id NOT IN (33500, 34500, 60500, 99500) OR id IN (33007, 70007, 99400)")
 	assert.Equal(t, []int64{7, 99999}, one[[]int64](w, `SELECT array_agg(id ORDER BY id) FROM public.items WHERE pending`),
 		"what entered behind the range or beyond the upper bound is not covered")

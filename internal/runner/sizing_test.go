@@ -37,7 +37,14 @@ func TestTheSizeGrowsByAtMostAHalfAtATime(t *testing.T) {
 		feed(s, time.Nanosecond, 1)
 		assert.LessOrEqual(t, s.rows(), before+before/2+1)
 	}
-	assert.Equal(t, 50_000, s.rows(), "bounded by the batch size")
+	assert.Equal(t, mostRows, s.rows())
+
+	s = newSizer(dbgen.Migration{BatchSize: pointer(5_000)})
+	feed(s, time.Nanosecond, 30)
+	assert.Equal(t, 5_000, s.rows(), "bounded by the batch size")
+
+	s = newSizer(dbgen.Migration{BatchSize: pointer(50_000), SubBatchSize: pointer(40_000)})
+	assert.Equal(t, 40_000, s.rows(), "a fixed size is what was asked for")
 }
 
 func TestTheSizeShrinksAtOnceWhenASubBatchTakesOverTwiceTheTarget(t *testing.T) {

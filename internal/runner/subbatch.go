@@ -20,26 +20,24 @@ const beginWork = "SAVEPOINT bbm_work"
 var errFenced = errors.New("fenced off: the job is no longer ours")
 
 // subBatch changes the rows of one range and moves the progress, in one transaction and two round trips: first BEGIN, the fence and the work; then,
-// once the fence has been read, the boundary of what follows, the progress and COMMIT. A Go work runs between the two.
+// once the fence has been read, the progress and COMMIT. A Go work runs between the two.
 //
 // Its commit may be asynchronous, and only its: after a crash data and progress are lost together, and done again together.
-func (e *Executor) subBatch(
-	ctx context.Context, job *claimedJob, end endpoint, limit int,
-) (back dbgen.JobProgressRow, following endpoint, err error) {
+func (e *Executor) subBatch(ctx context.Context, job *claimedJob, end endpoint) (back dbgen.JobProgressRow, err error) {
 	r := work.Range{After: job.ProgressKey, Until: end.key}
 	transactionID, affected, err := e.change(ctx, job, r)
 	if err != nil {
-		return back, following, err
+		return back, err
 	}
 	if job.work.Do != nil {
 		if affected, err = e.call(ctx, job, r); err != nil {
-			return back, following, err
+			return back, err
 		}
 		if e.conn.PgConn().TxStatus() == 'I' {
-			return back, following, errTransactionEnded
+			return back, errTransactionEnded
 		}
 	}
-	return e.commit(ctx, job, limit, dbgen.JobProgressParams{
+	return e.commit(ctx, dbgen.JobProgressParams{
 		JobID: job.ID, Claims: job.Claims, MigrationID: job.migration.ID, Slot: e.slot,
 		UntilKey: end.key, ProcessedRows: end.rows, AffectedRows: affected, TransactionID: transactionID,
 		MayCommitAsynchronously: !e.config.SynchronousCommit,
@@ -116,15 +114,8 @@ func (e *Executor) call(ctx context.Context, job *claimedJob, r work.Range) (aff
 }
 
 // commit is the second round trip. COMMIT travels with the progress: when the fence does not hold, the server raises and ignores the COMMIT.
-func (e *Executor) commit(
-	ctx context.Context, job *claimedJob, limit int, progress dbgen.JobProgressParams,
-) (back dbgen.JobProgressRow, following endpoint, err error) {
-	rest := work.Range{After: progress.UntilKey, Until: job.UntilKey}
-	isLast := sameKey(rest.After, rest.Until)
+func (e *Executor) commit(ctx context.Context, progress dbgen.JobProgressParams) (back dbgen.JobProgressRow, err error) {
 	var p pipeline
-	if !isLast {
-		p.queueBoundary(job.statements, rest, limit)
-	}
 	_, _ = e.queries.JobProgress(ctx, p.queue(), progress)
 	p.batch.Queue("COMMIT")
 	p.send(ctx, e.conn)
@@ -134,18 +125,13 @@ func (e *Executor) commit(
 		}
 	}()
 
-	if !isLast {
-		if following, err = p.readBoundary(rest); err != nil {
-			return back, following, err
-		}
-	}
 	if back, err = e.queries.JobProgress(ctx, p.replay(), progress); err != nil {
-		return back, following, fmt.Errorf("progress: %w", err)
+		return back, fmt.Errorf("progress: %w", err)
 	}
 	if _, err = p.results.Exec(); err != nil {
-		return back, following, fmt.Errorf("commit: %w", &workError{err}) // a deferred constraint or trigger
+		return back, fmt.Errorf("commit: %w", &workError{err}) // a deferred constraint or trigger
 	}
-	return back, following, nil
+	return back, nil
 }
 
 // panicError is a panic of a Go work.

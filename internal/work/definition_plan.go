@@ -56,7 +56,7 @@ func (c check) checkPlan(ctx context.Context, scoped []string) (warnings []strin
 // firstRange is one sub-batch near the start of the table, with a lower bound where there are rows enough.
 func (c check) firstRange(ctx context.Context) (Range, error) {
 	var last, first, next Key
-	var rows int64
+	var piece, rows int64
 	var reachedEnd bool
 	err := c.tx.QueryRow(ctx, c.statements.LastKey(), pgx.QueryExecModeDescribeExec).Scan((*[]string)(&last))
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -69,9 +69,9 @@ func (c check) firstRange(ctx context.Context) (Range, error) {
 		if err != nil || reachedEnd {
 			break
 		}
-		sql, values := c.statements.Boundary(Range{first, last}, step.limit)
+		sql, values := c.statements.Boundary(Range{first, last}, step.limit, step.limit)
 		err = c.tx.QueryRow(ctx, sql, append([]any{pgx.QueryExecModeDescribeExec}, values...)...).
-			Scan((*[]string)(step.key), &rows, &reachedEnd)
+			Scan(&piece, (*[]string)(step.key), &rows, &reachedEnd)
 	}
 	switch fault := definitionFault(err); {
 	case fault != nil:

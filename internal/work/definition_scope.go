@@ -95,7 +95,7 @@ func (c check) checkBoundary(ctx context.Context) error {
 	if err != nil {
 		return c.blameScope(err, "read the last key of")
 	}
-	sql, values := c.statements.Boundary(Range{Until: last}, DefaultBatchSize)
+	sql, values := c.statements.Boundary(Range{Until: last}, DefaultSubBatchSize, DefaultBatchSize)
 	seen, err := c.planOfWalk(ctx, sql, values, func(node planNode) string {
 		if node.Table == "" {
 			return "" // the query's own

@@ -111,6 +111,13 @@ func (k keyTable) check(t *testing.T, conn *pgx.Conn, r *rand.Rand) {
 	for _, limits := range walks {
 		require.Equal(t, total, walk(t, conn, s, Range{nil, until}, limits...), "limits %v", limits)
 	}
+	for _, limits := range [][2]int{{1, 5}, {7, 100}, {7, 7}, {33, 100}, {100, 33}, {50, int(total)}, {int(total) / 2, int(total) - 1}, {7, 2 * int(total)}} {
+		checkPieces(t, conn, s, Range{nil, until}, limits[0], limits[1])
+		if b, found := boundary(t, conn, s, Range{nil, until}, int(total)/3); found {
+			checkPieces(t, conn, s, Range{b.key, until}, limits[0], limits[1])
+			checkPieces(t, conn, s, Range{nil, b.key}, limits[0], limits[1])
+		}
+	}
 	var wrong int64
 	require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(*) FROM "+s.from+" WHERE n <> $1", len(walks)).Scan(&wrong))
 	assert.Zero(t, wrong, "rows that were not changed exactly once by each walk")

@@ -126,7 +126,7 @@ func TestPlansStreamTheIndexAndCostTheSameEverywhere(t *testing.T) {
 		s := on(t, table, tenant, id)
 		for _, test := range composite {
 			t.Run(fmt.Sprintf("%s, %s", table, test.name), func(t *testing.T) {
-				sql, values := s.Boundary(test.r, 1000)
+				sql, values := s.Boundary(test.r, 1000, 1000)
 				p := explain(t, conn, sql, values)
 				assertStreams(t, p, "tenant")
 				assert.LessOrEqual(t, p.pages(), test.pages, "pages of the boundary query")
@@ -154,7 +154,7 @@ func TestPlansStreamTheIndexAndCostTheSameEverywhere(t *testing.T) {
 	for _, s := range []*Statements{on(t, "plain", id), on(t, "random", Column{"id", "uuid"})} {
 		t.Run(s.target.Table, func(t *testing.T) {
 			whole := Range{nil, lastKey(t, conn, s)}
-			sql, values := s.Boundary(whole, 50_000)
+			sql, values := s.Boundary(whole, 50_000, 50_000)
 			assertStreams(t, explain(t, conn, sql, values), "id")
 
 			middle, found := boundary(t, conn, s, whole, 150_000)
@@ -175,7 +175,7 @@ func TestStreamingPlansNeedNoStatistics(t *testing.T) {
 	execute(t, conn, "INSERT INTO public.random SELECT md5(i::text)::uuid FROM generate_series(1, 100000) AS i")
 	s := on(t, "random", Column{"id", "uuid"})
 	for _, after := range []Key{nil, {"00000000-0000-0000-0000-000000000000"}} {
-		sql, values := s.Boundary(Range{after, lastKey(t, conn, s)}, 50_000)
+		sql, values := s.Boundary(Range{after, lastKey(t, conn, s)}, 50_000, 50_000)
 		assertStreams(t, explain(t, conn, sql, values, StreamingPlans), "id")
 	}
 }

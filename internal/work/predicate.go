@@ -72,35 +72,45 @@ func (s shape) values(r Range) []any {
 	return values
 }
 
-// predicate writes the range in parentheses. Where several columns are left after the shared ones, rows are compared, and plain bounds on
-// the first of them are added: row values alone estimate badly and prune no partitions.
+// predicate writes the range in parentheses.
 func (s shape) predicate(columns []Column, alias string) string {
-	var terms []string
-	compare := func(column int, operator string, parameter int) {
-		terms = append(terms, qualified(alias, columns[column])+" "+operator+" "+value(parameter, columns[column]))
+	if s.first {
+		return s.between(columns, alias, nil)
 	}
-	compareRows := func(operator string, parameter func(int) int) {
+	return s.between(columns, alias, func(i int) string { return value(s.after(i), columns[i]) })
+}
+
+// between writes the part of a range that lies behind a key, which is given as one expression for each column; nil for the whole of it. Where several
+// columns are left after the shared ones, rows are compared, and plain bounds on the first of them are added: row values alone estimate badly and
+// prune no partitions.
+func (s shape) between(columns []Column, alias string, after func(column int) string) string {
+	var terms []string
+	until := func(column int) string { return value(s.until(column), columns[column]) }
+	compare := func(column int, operator string, bound func(int) string) {
+		terms = append(terms, qualified(alias, columns[column])+" "+operator+" "+bound(column))
+	}
+	compareRows := func(operator string, bound func(int) string) {
 		names, bounds := make([]string, 0, len(columns)), make([]string, 0, len(columns))
 		for i := s.shared; i < len(columns); i++ {
 			names = append(names, qualified(alias, columns[i]))
-			bounds = append(bounds, value(parameter(i), columns[i]))
+			bounds = append(bounds, bound(i))
 		}
 		terms = append(terms, fmt.Sprintf("(%s) %s (%s)", strings.Join(names, ", "), operator, strings.Join(bounds, ", ")))
 	}
 	for i := range s.shared {
-		compare(i, "=", s.until(i))
+		compare(i, "=", until)
 	}
 	rest := s.shared
-	if several := s.columns-rest > 1; several && !s.first {
-		compareRows(">", s.after)
-		compareRows("<=", s.until)
-		compare(rest, ">=", s.after(rest))
+	if several := s.columns-rest > 1; several && after != nil {
+		compareRows(">", after)
+		compareRows("<=", until)
+		compare(rest, ">=", after)
 	} else if several {
-		compareRows("<=", s.until)
-	} else if !s.first {
-		compare(rest, ">", s.after(rest))
+		compareRows("<=", until)
+	} else if after != nil {
+		compare(rest, ">", after)
 	}
-	compare(rest, "<=", s.until(rest))
+	compare(rest, "<=", until)
 	return "(" + strings.Join(terms, " AND ") + ")"
 }
 

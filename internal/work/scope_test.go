@@ -85,7 +85,7 @@ func TestTheScopeIsInTheWalkAndNotInTheStatement(t *testing.T) {
 	t.Parallel()
 	s := NewStatements(parsed(t, scoped("a = 0 OR b LIKE '50%'")), Target{Schema: "public", Table: "t", Columns: []Column{{"id", "bigint"}}})
 	assert.Contains(t, s.LastKey(), `FROM "public"."t" AS u WHERE (a = 0 OR b LIKE '50%') ORDER BY`)
-	sql, _ := s.Boundary(Range{Key{"1"}, Key{"2"}}, 5)
+	sql, _ := s.Boundary(Range{Key{"1"}, Key{"2"}}, 5, 5)
 	const walked = `WHERE ("u"."id" > $1::text::bigint AND "u"."id" <= $2::text::bigint) AND (a = 0 OR b LIKE '50%')`
 	assert.Equal(t, 2, strings.Count(sql, walked), sql)
 	sql, _, err := s.Work(Range{Key{"1"}, Key{"2"}}, nil)

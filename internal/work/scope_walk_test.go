@@ -41,7 +41,7 @@ func TestAScopedWalkVisitsOnlyItsRows(t *testing.T) {
 	boundaries, pages := 0, 0
 	for after := Key(nil); ; {
 		r := Range{after, until}
-		sql, values := s.Boundary(r, 20)
+		sql, values := s.Boundary(r, 20, 20)
 		p := explain(t, conn, sql, values, StreamingPlans)
 		assertStreams(t, p, "id")
 		for _, node := range p.nodes() {
@@ -96,7 +96,7 @@ func TestScopedWalksOfCompositeCursorsAndPartitions(t *testing.T) {
 			s := onPending(t, "t", Column{"tenant", "integer"}, Column{"id", "bigint"})
 			until := lastKey(t, conn, s)
 			for _, after := range []Key{nil, {"3", "100"}, {until[0], "1"}} {
-				sql, values := s.Boundary(Range{after, until}, 20)
+				sql, values := s.Boundary(Range{after, until}, 20, 20)
 				p := explain(t, conn, sql, values, StreamingPlans)
 				assertStreams(t, p, "tenant")
 				for _, node := range p.nodes() {
@@ -120,7 +120,7 @@ func TestWithoutAScopeSkippedRowsCostAnIndexOnlyScan(t *testing.T) {
 	s := on(t, "sparse", Column{"id", "bigint"})
 	for _, limit := range []int{1000, 50_000} {
 		scan := explain(t, conn, fmt.Sprintf("SELECT count(*) FROM public.sparse WHERE id > 300000 AND id <= %d", 300_000+limit), nil, StreamingPlans)
-		sql, values := s.Boundary(Range{Key{"300000"}, lastKey(t, conn, s)}, limit)
+		sql, values := s.Boundary(Range{Key{"300000"}, lastKey(t, conn, s)}, limit, limit)
 		walked := explain(t, conn, sql, values, StreamingPlans)
 		for _, node := range append(scan.nodes(), walked.nodes()...) {
 			if node.Relation != "" {
@@ -178,9 +178,9 @@ func TestAScopedWalkKeepsToItsIndexInAGenericPlan(t *testing.T) {
 			execute(t, conn, strings.ReplaceAll(sparse, "1000000", "50000"))
 			execute(t, conn, prepare)
 			s := onPending(t, "sparse", Column{"id", "bigint"})
-			sql, _ := s.Boundary(Range{Key{"1"}, Key{"49500"}}, 20)
+			sql, _ := s.Boundary(Range{Key{"1"}, Key{"49500"}}, 20, 200)
 			execute(t, conn, "PREPARE walk AS "+sql)
-			p := explain(t, conn, "EXECUTE walk ('1', '49500', 20)", nil, StreamingPlans, "SET LOCAL plan_cache_mode = force_generic_plan")
+			p := explain(t, conn, "EXECUTE walk ('1', '49500', 20, 200)", nil, StreamingPlans, "SET LOCAL plan_cache_mode = force_generic_plan")
 			assertStreams(t, p, "$1")
 			for _, node := range p.nodes() {
 				if node.Relation != "" {

@@ -69,8 +69,8 @@ func TestTheRangePredicateSharesLeadingValues(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, "DELETE FROM public.t WHERE ("+test.want+")", sql)
 			assert.Equal(t, test.values, values)
-			_, bounds := s.Boundary(Range{test.after, test.until}, 7)
-			assert.Equal(t, append(test.values, int64(7)), bounds)
+			_, bounds := s.Boundary(Range{test.after, test.until}, 7, 70)
+			assert.Equal(t, append(test.values, int64(7), int64(70)), bounds)
 		})
 	}
 }
@@ -99,7 +99,7 @@ func TestKeysThatDoNotFitTheCursorAreRefused(t *testing.T) {
 	for _, r := range []Range{{Key{"1", "2"}, Key{"2"}}, {nil, nil}, {Key{"1"}, nil}, {Key{}, Key{"2"}}, {Key{"1", "2"}, Key{"1", "3"}}} {
 		_, _, err := s.Work(r, nil)
 		assert.ErrorContains(t, err, "do not fit its cursor of 1 columns")
-		_, values := s.Boundary(r, 1)
+		_, values := s.Boundary(r, 1, 1)
 		assert.Empty(t, values)
 	}
 }

@@ -37,16 +37,28 @@ type bound struct {
 	ended bool
 }
 
+// pieces asks for the ends of the next total rows of the range, in pieces of limit rows.
+func pieces(t testing.TB, conn *pgx.Conn, s *Statements, r Range, limit, total int) []bound {
+	t.Helper()
+	sql, values := s.Boundary(r, limit, total)
+	answer, err := conn.Query(t.Context(), sql, values...)
+	require.NoError(t, err, sql)
+	var next int64
+	bounds, err := pgx.CollectRows(answer, func(row pgx.CollectableRow) (b bound, err error) {
+		var piece int64
+		err = row.Scan(&piece, &b.key, &b.rows, &b.ended)
+		next++
+		require.Equal(t, next, piece)
+		return b, err
+	})
+	require.NoError(t, err, sql)
+	return bounds
+}
+
 // boundary asks where a piece of the range ends; false when the range holds no row.
 func boundary(t testing.TB, conn *pgx.Conn, s *Statements, r Range, limit int) (bound, bool) {
 	t.Helper()
-	sql, values := s.Boundary(r, limit)
-	answer, err := conn.Query(t.Context(), sql, values...)
-	require.NoError(t, err, sql)
-	bounds, err := pgx.CollectRows(answer, func(row pgx.CollectableRow) (b bound, err error) {
-		return b, row.Scan(&b.key, &b.rows, &b.ended)
-	})
-	require.NoError(t, err, sql)
+	bounds := pieces(t, conn, s, r, limit, limit)
 	if len(bounds) == 0 {
 		return bound{}, false
 	}
@@ -98,6 +110,25 @@ func walk(t *testing.T, conn *pgx.Conn, s *Statements, r Range, limits ...int) (
 		require.NotEqual(t, after, b.key)
 		after = b.key
 	}
+}
+
+// checkPieces proves that many pieces found in one walk are those that are found one by one.
+func checkPieces(t *testing.T, conn *pgx.Conn, s *Statements, r Range, limit, total int) {
+	t.Helper()
+	found := pieces(t, conn, s, r, limit, total)
+	var rows int64
+	for _, piece := range found {
+		one, ok := boundary(t, conn, s, r, min(limit, total-int(rows)))
+		require.True(t, ok)
+		require.Equal(t, one, piece)
+		rows += piece.rows
+		r.After = piece.key
+	}
+	if rows >= int64(total) || found != nil && found[len(found)-1].ended {
+		return
+	}
+	rest, ok := boundary(t, conn, s, r, min(limit, total-int(rows)))
+	require.True(t, !ok || found != nil && rest.ended, "the walk stopped before %v, %d of %d rows found", rest, rows, total)
 }
 
 func TestEveryRowIsMetOnceWhateverTheCursor(t *testing.T) {
