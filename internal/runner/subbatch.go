@@ -16,6 +16,9 @@ import (
 // beginWork gives a Go work a pgx.Tx of its own inside the transaction that the fence has begun.
 const beginWork = "SAVEPOINT bbm_work"
 
+// genericPlans takes back what the fence has set for the work: our own statements keep their plans.
+const genericPlans = "SET LOCAL plan_cache_mode = force_generic_plan"
+
 // errFenced is returned when the job is no longer ours, or does not stand where we think.
 var errFenced = errors.New("fenced off: the job is no longer ours")
 
@@ -116,6 +119,7 @@ func (e *Executor) call(ctx context.Context, job *claimedJob, r work.Range) (aff
 // commit is the second round trip. COMMIT travels with the progress: when the fence does not hold, the server raises and ignores the COMMIT.
 func (e *Executor) commit(ctx context.Context, progress dbgen.JobProgressParams) (back dbgen.JobProgressRow, err error) {
 	var p pipeline
+	p.batch.Queue(genericPlans)
 	_, _ = e.queries.JobProgress(ctx, p.queue(), progress)
 	p.batch.Queue("COMMIT")
 	p.send(ctx, e.conn)
@@ -125,6 +129,9 @@ func (e *Executor) commit(ctx context.Context, progress dbgen.JobProgressParams)
 		}
 	}()
 
+	if _, err = p.results.Exec(); err != nil {
+		return back, fmt.Errorf("plan generically: %w", err)
+	}
 	if back, err = e.queries.JobProgress(ctx, p.replay(), progress); err != nil {
 		return back, fmt.Errorf("progress: %w", err)
 	}
