@@ -14,7 +14,7 @@
 //	                                          │
 //	                                          ▼
 //	                   execute: sub-batch by sub-batch, each one transaction in two round trips
-//	                            BEGIN, fence, work │ next boundary, progress, COMMIT
+//	                            BEGIN, fence, work │ progress, COMMIT
 //	                                          │
 //	                                          ▼
 //	                   record: succeeded, failed or given back ──▶ poll
