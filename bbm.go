@@ -86,7 +86,8 @@ type Batch struct {
 	// Migration is the name of the migration that this batch belongs to.
 	Migration string
 	// After and Until bound the range: rows whose cursor is above After, up to and including Until. They hold a text form for each cursor column,
-	// written by PostgreSQL, and are not to be compared in Go. After is nil for the first range, which has no lower bound.
+	// written by PostgreSQL, and are not to be compared in Go. After is nil for the first range, which has no lower bound. Where a row comes out of
+	// quarantine, Exec and Query are about the row of Until alone, whatever has been written between the two since.
 	After, Until []string
 	// Arguments are the values given at enqueue.
 	Arguments Arguments

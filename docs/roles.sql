@@ -16,11 +16,12 @@ GRANT SELECT ON ALL TABLES IN SCHEMA bbm TO bbm_viewer;
 GRANT EXECUTE ON FUNCTION bbm.work_lock_key(text, text) TO bbm_viewer;
 GRANT EXECUTE ON FUNCTION bbm.assert_finished(text) TO bbm_viewer;
 
--- Acts: enable, disable, pause, resume, cancel, retry, set, delete; bbm.enqueue from SQL.
+-- Acts: enable, disable, pause, resume, cancel, retry, quarantine retry, set, delete; bbm.enqueue from SQL.
 -- A table's owner or whoever else may do what the work does can enqueue by the command line, too.
 GRANT bbm_viewer TO bbm_operator;
 GRANT INSERT, UPDATE, DELETE ON bbm.batched_background_migrations TO bbm_operator;
-GRANT UPDATE ON bbm.batched_background_migration_jobs TO bbm_operator;
+GRANT INSERT, UPDATE ON bbm.batched_background_migration_jobs TO bbm_operator;
+GRANT UPDATE ON bbm.batched_background_migration_quarantined_rows TO bbm_operator;
 GRANT INSERT ON bbm.batched_background_migration_job_transition_logs TO bbm_operator;
 GRANT INSERT ON bbm.batched_background_migration_transition_logs TO bbm_operator;
 GRANT UPDATE ON bbm.fleet_settings TO bbm_operator;
@@ -30,6 +31,7 @@ GRANT EXECUTE ON FUNCTION bbm.enqueue(text, regclass, text, jsonb, integer, inte
 GRANT bbm_viewer TO bbm_runner;
 GRANT UPDATE ON bbm.batched_background_migrations TO bbm_runner;
 GRANT INSERT, UPDATE ON bbm.batched_background_migration_jobs TO bbm_runner;
+GRANT INSERT, UPDATE ON bbm.batched_background_migration_quarantined_rows TO bbm_runner;
 GRANT INSERT ON bbm.batched_background_migration_job_transition_logs TO bbm_runner;
 GRANT INSERT ON bbm.batched_background_migration_transition_logs TO bbm_runner;
 GRANT EXECUTE ON FUNCTION bbm.assert_fence(boolean) TO bbm_runner;

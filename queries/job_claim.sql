@@ -115,6 +115,8 @@ WITH lost_job AS (
         next_attempt_at = coalesce(sqlc.narg('now')::timestamptz, now()),
         exception_class = 'RunnerLost',
         exception_message = left('the connection of ' || j.runner || ' ended while it held slot ' || j.slot, 1000),
+        exception_key = NULL,
+        exception_constraint = NULL,
         updated_at = coalesce(sqlc.narg('now')::timestamptz, now())
     FROM lost_job AS l
     WHERE j.id = l.id

@@ -1,7 +1,9 @@
 -- name: JobSucceed :one
--- Ends a running job whose range is done, logs it and rolls its counts up. No row: the job is no longer ours (fenced off).
+-- Ends a running job whose range is done, logs it and rolls its counts up; a row that it was to try again is out of quarantine.
+-- No row: the job is no longer ours (fenced off).
 -- Called by: runner.(*Executor).lookAround, runner.(*Executor).recordEnded.
--- Index: batched_background_migration_jobs_pkey, batched_background_migrations_pkey.
+-- Index: batched_background_migration_jobs_pkey, batched_background_migrations_pkey,
+-- batched_background_migration_quarantined_rows_retry_job_idx.
 -- Locks: the row of the job, then that of the migration, until commit.
 WITH ended_job AS (
     UPDATE bbm.batched_background_migration_jobs AS j
@@ -20,6 +22,17 @@ WITH ended_job AS (
     )
     SELECT j.id, j.updated_at, 'running', j.status, j.attempts + 1
     FROM ended_job AS j
+), mended_row AS (
+    -- One that was left out again rests: no job is to try it.
+    UPDATE bbm.batched_background_migration_quarantined_rows AS q
+    SET
+        mended_at = j.updated_at,
+        retry_job_id = NULL,
+        updated_at = j.updated_at
+    FROM ended_job AS j
+    WHERE q.retry_job_id = j.id
+      AND j.is_single_row
+    RETURNING q.id
 ), counted_migration AS (
     UPDATE bbm.batched_background_migrations AS m
     SET
@@ -27,6 +40,7 @@ WITH ended_job AS (
         succeeded_jobs = m.succeeded_jobs + 1,
         processed_rows = m.processed_rows + CASE WHEN j.pass = 0 THEN j.processed_rows ELSE 0 END,
         affected_rows = m.affected_rows + j.affected_rows,
+        quarantined_rows = m.quarantined_rows - (SELECT count(*) FROM mended_row),
         updated_at = j.updated_at
     FROM ended_job AS j
     WHERE m.id = j.batched_background_migration_id
@@ -37,6 +51,7 @@ FROM ended_job AS j;
 
 -- name: JobFail :one
 -- Ends the attempt of a running job with its exception, and fails the migration when that was the last attempt or the failure is fatal.
+-- exception_place says in words where: on which row, by which constraint, or nothing.
 -- No row: the job is no longer ours (fenced off). The wait before the next attempt doubles from retry_base to retry_limit, jittered by half.
 -- Called by: runner.(*Executor).record.
 -- Index: batched_background_migration_jobs_pkey, batched_background_migrations_pkey.
@@ -50,6 +65,8 @@ WITH failed_job AS (
         + least(sqlc.arg(retry_base)::interval * power(2, least(j.attempts, 30)), @retry_limit::interval) * (0.75 + random() / 2),
         exception_class = left(@exception_class::text, 100),
         exception_message = left(@exception_message::text, 1000),
+        exception_key = sqlc.narg('exception_key')::text[],
+        exception_constraint = left(sqlc.narg('exception_constraint')::text, 200),
         updated_at = coalesce(sqlc.narg('now')::timestamptz, now())
     WHERE j.id = @job_id
       AND j.status = 'running'
@@ -57,9 +74,12 @@ WITH failed_job AS (
     RETURNING j.*
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
-        batched_background_migration_job_id, created_at, previous_status, next_status, attempt, exception_class, exception_message
+        batched_background_migration_job_id, created_at, previous_status, next_status, attempt,
+        exception_class, exception_message, exception_key, exception_constraint
     )
-    SELECT j.id, j.updated_at, 'running', j.status, j.attempts, j.exception_class, j.exception_message
+    SELECT
+        j.id, j.updated_at, 'running', j.status, j.attempts,
+        j.exception_class, j.exception_message, j.exception_key, j.exception_constraint
     FROM failed_job AS j
 ), locked_migration AS (
     SELECT m.id, m.status, m.max_attempts
@@ -75,8 +95,8 @@ WITH failed_job AS (
         status = 'failed',
         failure_error_code = CASE WHEN @is_fatal::boolean THEN 'invalid_work' ELSE 'max_attempts' END::bbm.migration_failure_code,
         failure_message = format(
-            'job %s failed in %s of %s attempts; the last: %s: %s',
-            j.id, j.attempts, l.max_attempts, j.exception_class, j.exception_message
+            'job %s failed in %s of %s attempts; the last: %s%s: %s',
+            j.id, j.attempts, l.max_attempts, j.exception_class, @exception_place::text, j.exception_message
         ),
         on_hold_until = NULL,
         hold_reason = NULL,
@@ -112,6 +132,8 @@ WITH released_job AS (
         next_attempt_at = coalesce(sqlc.narg('now')::timestamptz, now()),
         exception_class = left(@exception_class::text, 100),
         exception_message = left(@exception_message::text, 1000),
+        exception_key = NULL,
+        exception_constraint = NULL,
         updated_at = coalesce(sqlc.narg('now')::timestamptz, now())
     WHERE j.id = @job_id
       AND j.status = 'running'

@@ -48,6 +48,8 @@ SET
     max_attempts = coalesce(sqlc.narg('max_attempts')::integer, m.max_attempts),
     asynchronous_commit = coalesce(sqlc.narg('asynchronous_commit')::boolean, m.asynchronous_commit),
     parallelism = coalesce(sqlc.narg('parallelism')::integer, m.parallelism),
+    on_row_error = coalesce(sqlc.narg('on_row_error')::bbm.row_error_policy, m.on_row_error),
+    quarantine_limit = coalesce(sqlc.narg('quarantine_limit')::integer, m.quarantine_limit),
     updated_at = now()
 WHERE m.id = @migration_id;
 

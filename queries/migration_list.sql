@@ -111,6 +111,12 @@ SELECT
     ), '')::text AS table_user,
     coalesce(c.changed_by, '')::text AS changed_by,
     c.reason AS change_reason,
+    coalesce(b.id, 0)::bigint AS failed_row_job_id,
+    coalesce(b.attempts, 0)::integer AS failed_row_attempts,
+    b.exception_key AS failed_row_key,
+    b.exception_class AS failed_row_class,
+    b.exception_message AS failed_row_message,
+    b.exception_constraint AS failed_row_constraint,
     s.recent_rows,
     s.recent_seconds
 FROM bbm.batched_background_migrations AS m
@@ -141,6 +147,16 @@ LEFT JOIN LATERAL (
     ORDER BY t.id DESC
     LIMIT 1
 ) AS c ON true
+LEFT JOIN LATERAL (
+    SELECT j.id, j.attempts, j.exception_key, j.exception_class, j.exception_message, j.exception_constraint
+    FROM bbm.batched_background_migration_jobs AS j
+    WHERE j.batched_background_migration_id = m.id
+      AND j.status = 'failed'
+      AND j.finished_at IS NULL
+      AND j.exception_key IS NOT NULL
+    ORDER BY j.id
+    LIMIT 1
+) AS b ON true
 CROSS JOIN LATERAL (
     SELECT
         coalesce(sum(r.processed_rows), 0)::bigint AS recent_rows,

@@ -3,7 +3,9 @@ CREATE TYPE bbm.migration_status AS ENUM ('paused', 'active', 'running', 'finish
 CREATE TYPE bbm.migration_failure_code AS ENUM (
     'invalid_table', 'invalid_cursor', 'invalid_work', 'invalid_arguments', 'max_attempts'
 );
+CREATE TYPE bbm.row_error_policy AS ENUM ('fail', 'quarantine');
 
+-- A hundred rows can be looked at one by one; where more fail, it is the work that should be mended.
 CREATE TABLE bbm.batched_background_migrations (
     id bigint GENERATED ALWAYS AS IDENTITY,
     name text NOT NULL,
@@ -25,6 +27,9 @@ CREATE TABLE bbm.batched_background_migrations (
     pause interval NOT NULL DEFAULT '0',
     max_attempts integer NOT NULL DEFAULT 5,
     parallelism integer NOT NULL DEFAULT 1,
+    on_row_error bbm.row_error_policy NOT NULL DEFAULT 'fail',
+    quarantine_limit integer NOT NULL DEFAULT 100,
+    quarantined_rows bigint NOT NULL DEFAULT 0,
     status bbm.migration_status NOT NULL,
     failure_error_code bbm.migration_failure_code,
     failure_message text,
@@ -51,6 +56,8 @@ CREATE TABLE bbm.batched_background_migrations (
     CONSTRAINT batched_background_migrations_pause_check CHECK (pause >= '0'),
     CONSTRAINT batched_background_migrations_max_attempts_check CHECK (max_attempts >= 1),
     CONSTRAINT batched_background_migrations_parallelism_check CHECK (parallelism >= 1),
+    CONSTRAINT batched_background_migrations_quarantine_limit_check CHECK (quarantine_limit BETWEEN 1 AND 10000),
+    CONSTRAINT batched_background_migrations_quarantined_rows_check CHECK (quarantined_rows >= 0),
     CONSTRAINT batched_background_migrations_failure_check CHECK (status <> 'failed' OR failure_error_code IS NOT NULL),
     CONSTRAINT batched_background_migrations_finished_at_check CHECK ((status = 'finished') = (finished_at IS NOT NULL)),
     CONSTRAINT batched_background_migrations_hold_check CHECK ((on_hold_until IS NULL) = (hold_reason IS NULL))
@@ -66,6 +73,9 @@ COMMENT ON COLUMN bbm.batched_background_migrations.frontier_key IS 'The key up 
 COMMENT ON COLUMN bbm.batched_background_migrations.sub_batch_size IS 'Null: chosen by the runner.';
 COMMENT ON COLUMN bbm.batched_background_migrations.learned_sub_batch_size IS 'Where the runner starts when it chooses the size: what its last job arrived at.';
 COMMENT ON COLUMN bbm.batched_background_migrations.asynchronous_commit IS 'Whether the commits of sub-batches may return before they are on disk; data and progress are lost together, or not at all.';
+COMMENT ON COLUMN bbm.batched_background_migrations.on_row_error IS 'What happens to a row that fails alone on its data: it fails the attempt, or is left out.';
+COMMENT ON COLUMN bbm.batched_background_migrations.quarantine_limit IS 'How many rows may be left out; the next one fails the attempt.';
+COMMENT ON COLUMN bbm.batched_background_migrations.quarantined_rows IS 'How many rows are left out now.';
 COMMENT ON COLUMN bbm.batched_background_migrations.total_tuple_count IS 'Estimate of the rows in the table, taken when the migration was prepared.';
 
 -- Two migrations never hold one table.
@@ -77,5 +87,6 @@ CREATE INDEX batched_background_migrations_claimable_idx
 
 -- +goose Down
 DROP TABLE bbm.batched_background_migrations;
+DROP TYPE bbm.row_error_policy;
 DROP TYPE bbm.migration_failure_code;
 DROP TYPE bbm.migration_status;

@@ -8,6 +8,8 @@ CREATE TABLE bbm.batched_background_migration_job_transition_logs (
     attempt integer NOT NULL,
     exception_class text,
     exception_message text,
+    exception_key text[],
+    exception_constraint text,
     CONSTRAINT batched_background_migration_job_transition_logs_pkey PRIMARY KEY (id, created_at),
     CONSTRAINT batched_background_migration_job_transition_logs_job_fkey FOREIGN KEY (batched_background_migration_job_id)
         REFERENCES bbm.batched_background_migration_jobs (id) ON DELETE CASCADE,

@@ -8,6 +8,8 @@
 //	             │      ▼
 //	             └── paused            cancel: any but finished ─▶ cancelled
 //
+// A finished migration whose rows in quarantine are tried again is active until they have been.
+//
 // active and running differ only in that a running migration holds its table.
 package control
 

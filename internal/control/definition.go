@@ -45,6 +45,9 @@ func (c *Control) request(o EnqueueOptions) (enqueueing, error) {
 	if err := (tuning{o.BatchSize, o.SubBatchSize, o.Interval, o.Pause, o.MaxAttempts, o.Parallelism}).check(); err != nil {
 		return enqueueing{}, err
 	}
+	if err := checkQuarantine(o.OnRowError, o.QuarantineLimit); err != nil {
+		return enqueueing{}, err
+	}
 	return e, e.checkSizes(dbgen.Migration{})
 }
 
@@ -148,6 +151,8 @@ func (e enqueueing) ignored(m dbgen.Migration) []string {
 	add(e.Pause != nil, "pause", value(e.Pause), m.Pause)
 	add(e.MaxAttempts != nil, "max_attempts", value(e.MaxAttempts), int(m.MaxAttempts))
 	add(e.Parallelism != nil, "parallelism", value(e.Parallelism), int(m.Parallelism))
+	add(e.OnRowError != nil, "on_row_error", value(e.OnRowError), string(m.OnRowError))
+	add(e.QuarantineLimit != nil, "quarantine_limit", value(e.QuarantineLimit), int(m.QuarantineLimit))
 	if e.Paused && m.Status != paused {
 		list = append(list, fmt.Sprintf("paused (it is %s)", m.Status))
 	}

@@ -25,6 +25,8 @@ type EnqueueOptions struct {
 	BatchSize, SubBatchSize  *int
 	Interval, Pause          *time.Duration // between the starts of two jobs; between sub-batches; default 0
 	MaxAttempts, Parallelism *int           // default 5; default 1
+	OnRowError               *string        // fail (default) or quarantine: what happens to a row that fails alone on its data
+	QuarantineLimit          *int           // rows that may be left out, 1 to 10,000; default 100
 	Paused                   bool
 	DryRun                   bool // check everything and write nothing
 }
@@ -154,6 +156,7 @@ func (e enqueueing) pin(ctx context.Context, tx pgx.Tx, m dbgen.Migration) (dbge
 	err := queries.MigrationTune(ctx, tx, dbgen.MigrationTuneParams{
 		MigrationID: m.ID, BatchSize: int4(e.BatchSize), SubBatchSize: int4(e.SubBatchSize), JobInterval: e.Interval, Pause: e.Pause,
 		MaxAttempts: int4(e.MaxAttempts), Parallelism: int4(e.Parallelism),
+		OnRowError: policy(e.OnRowError), QuarantineLimit: int4(e.QuarantineLimit),
 	})
 	if err != nil {
 		return m, fmt.Errorf("tune %q: %w", e.name, err)

@@ -15,38 +15,44 @@ const pageSize = 1000
 
 // Job is a row of batched_background_migration_jobs under its column names. Times are in UTC.
 type Job struct {
-	ID               int64      `json:"id"`
-	MigrationID      int64      `json:"batched_background_migration_id"`
-	AfterKey         []string   `json:"after_key"` // null: the first range has no lower bound
-	UntilKey         []string   `json:"until_key"`
-	ProgressKey      []string   `json:"progress_key"`
-	Status           string     `json:"status"`
-	Attempts         int32      `json:"attempts"` // failures
-	Claims           int64      `json:"claims"`   // starts
-	Stalls           int32      `json:"stalls"`   // interruptions in a row without progress
-	Slot             *int32     `json:"slot"`
-	Runner           *string    `json:"runner"`
-	ProcessedRows    int64      `json:"processed_rows"`
-	AffectedRows     int64      `json:"affected_rows"`
-	NextAttemptAt    *time.Time `json:"next_attempt_at"`
-	ExceptionClass   *string    `json:"exception_class"`
-	ExceptionMessage *string    `json:"exception_message"`
-	CreatedAt        time.Time  `json:"created_at"`
-	UpdatedAt        time.Time  `json:"updated_at"`
-	StartedAt        *time.Time `json:"started_at"`
-	FinishedAt       *time.Time `json:"finished_at"`
+	ID                  int64      `json:"id"`
+	MigrationID         int64      `json:"batched_background_migration_id"`
+	Pass                int32      `json:"pass"`          // above 0: goes again over a part of the range
+	IsSingleRow         bool       `json:"is_single_row"` // about the row of until_key alone
+	AfterKey            []string   `json:"after_key"`     // null: the first range has no lower bound
+	UntilKey            []string   `json:"until_key"`
+	ProgressKey         []string   `json:"progress_key"`
+	Status              string     `json:"status"`
+	Attempts            int32      `json:"attempts"` // failures
+	Claims              int64      `json:"claims"`   // starts
+	Stalls              int32      `json:"stalls"`   // interruptions in a row without progress
+	Slot                *int32     `json:"slot"`
+	Runner              *string    `json:"runner"`
+	ProcessedRows       int64      `json:"processed_rows"`
+	AffectedRows        int64      `json:"affected_rows"`
+	NextAttemptAt       *time.Time `json:"next_attempt_at"`
+	ExceptionClass      *string    `json:"exception_class"`
+	ExceptionMessage    *string    `json:"exception_message"`
+	ExceptionKey        []string   `json:"exception_key"` // null: not known, or more than one row
+	ExceptionConstraint *string    `json:"exception_constraint"`
+	CreatedAt           time.Time  `json:"created_at"`
+	UpdatedAt           time.Time  `json:"updated_at"`
+	StartedAt           *time.Time `json:"started_at"`
+	FinishedAt          *time.Time `json:"finished_at"`
 }
 
 // LogRow is a row of batched_background_migration_job_transition_logs under its column names.
 type LogRow struct {
-	ID               int64     `json:"id"`
-	JobID            int64     `json:"batched_background_migration_job_id"`
-	CreatedAt        time.Time `json:"created_at"`
-	PreviousStatus   *string   `json:"previous_status"` // null: the job was made
-	NextStatus       string    `json:"next_status"`
-	Attempt          int32     `json:"attempt"`
-	ExceptionClass   *string   `json:"exception_class"`
-	ExceptionMessage *string   `json:"exception_message"`
+	ID                  int64     `json:"id"`
+	JobID               int64     `json:"batched_background_migration_job_id"`
+	CreatedAt           time.Time `json:"created_at"`
+	PreviousStatus      *string   `json:"previous_status"` // null: the job was made
+	NextStatus          string    `json:"next_status"`
+	Attempt             int32     `json:"attempt"`
+	ExceptionClass      *string   `json:"exception_class"`
+	ExceptionMessage    *string   `json:"exception_message"`
+	ExceptionKey        []string  `json:"exception_key"` // null: not known, or more than one row
+	ExceptionConstraint *string   `json:"exception_constraint"`
 }
 
 // MigrationLogRow is a row of batched_background_migration_transition_logs under its column names.
@@ -104,10 +110,12 @@ func (c *Control) jobsAfter(ctx context.Context, migrationID, after int64, statu
 
 func readJob(j dbgen.Job) Job {
 	return Job{
-		ID: j.ID, MigrationID: j.BatchedBackgroundMigrationID, AfterKey: j.AfterKey, UntilKey: j.UntilKey, ProgressKey: j.ProgressKey,
+		ID: j.ID, MigrationID: j.BatchedBackgroundMigrationID, Pass: j.Pass, IsSingleRow: j.IsSingleRow,
+		AfterKey: j.AfterKey, UntilKey: j.UntilKey, ProgressKey: j.ProgressKey,
 		Status: string(j.Status), Attempts: j.Attempts, Claims: j.Claims, Stalls: j.Stalls, Slot: j.Slot, Runner: j.Runner,
 		ProcessedRows: j.ProcessedRows, AffectedRows: j.AffectedRows, NextAttemptAt: utc(j.NextAttemptAt),
 		ExceptionClass: j.ExceptionClass, ExceptionMessage: j.ExceptionMessage,
+		ExceptionKey: j.ExceptionKey, ExceptionConstraint: j.ExceptionConstraint,
 		CreatedAt: j.CreatedAt.UTC(), UpdatedAt: j.UpdatedAt.UTC(), StartedAt: utc(j.StartedAt), FinishedAt: utc(j.FinishedAt),
 	}
 }
@@ -156,7 +164,7 @@ func (c *Control) Logs(ctx context.Context, name string, page func([]LogRow) err
 func readLog(l dbgen.JobTransitionLog) LogRow {
 	return LogRow{
 		l.ID, l.BatchedBackgroundMigrationJobID, l.CreatedAt.UTC(), text(l.PreviousStatus), string(l.NextStatus),
-		l.Attempt, l.ExceptionClass, l.ExceptionMessage,
+		l.Attempt, l.ExceptionClass, l.ExceptionMessage, l.ExceptionKey, l.ExceptionConstraint,
 	}
 }
 

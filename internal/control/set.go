@@ -20,18 +20,23 @@ type SetOptions struct {
 	MaxAttempts  *int           // failures of one job that fail the migration, 1 or more
 	// AsynchronousCommit is whether the commits of sub-batches may return before they are on disk.
 	AsynchronousCommit *bool
+	OnRowError         *string // fail or quarantine: what happens to a row that fails alone on its data
+	QuarantineLimit    *int    // rows that may be left out, 1 to 10,000
 }
 
 // Set tunes a migration. A running job reads the sub-batch size and the pause again after each sub-batch. Values out of range, and a migration
 // that has ended, are [*InputError]s.
 func (c *Control) Set(ctx context.Context, name string, o SetOptions) error {
 	if o == (SetOptions{}) {
-		return inputf("nothing to set; give sub_batch_size, pause, interval, parallelism, max_attempts or asynchronous_commit")
+		return inputf("nothing to set; give sub_batch_size, pause, interval, parallelism, max_attempts, asynchronous_commit, on_row_error or quarantine_limit")
 	}
 	if o.SubBatchAuto && o.SubBatchSize != nil {
 		return inputf("the sub-batch size is either a number or auto")
 	}
 	if err := (tuning{nil, o.SubBatchSize, o.Interval, o.Pause, o.MaxAttempts, o.Parallelism}).check(); err != nil {
+		return err
+	}
+	if err := checkQuarantine(o.OnRowError, o.QuarantineLimit); err != nil {
 		return err
 	}
 	return c.locked(ctx, name, func(tx pgx.Tx, m dbgen.Migration) error {
@@ -44,7 +49,7 @@ func (c *Control) Set(ctx context.Context, name string, o SetOptions) error {
 		err := queries.MigrationTune(ctx, tx, dbgen.MigrationTuneParams{
 			MigrationID: m.ID, SubBatchSize: int4(o.SubBatchSize), IsSubBatchAuto: o.SubBatchAuto,
 			JobInterval: o.Interval, Pause: o.Pause, MaxAttempts: int4(o.MaxAttempts), Parallelism: int4(o.Parallelism),
-			AsynchronousCommit: o.AsynchronousCommit,
+			AsynchronousCommit: o.AsynchronousCommit, OnRowError: policy(o.OnRowError), QuarantineLimit: int4(o.QuarantineLimit),
 		})
 		return wrap(err, "tune", name)
 	})
@@ -79,6 +84,25 @@ func (t tuning) check() error {
 		}
 	}
 	return nil
+}
+
+// maxQuarantine is the CHECK constraint's limit for quarantine_limit: each row that fails is searched for, and each is to be looked at by somebody.
+const maxQuarantine = 10_000
+
+// checkQuarantine refuses what is no policy, or no limit, for rows that fail.
+func checkQuarantine(onRowError *string, limit *int) error {
+	if onRowError != nil && !dbgen.RowErrorPolicy(*onRowError).Valid() {
+		return inputf("what happens on a row's error is %q; give fail or quarantine", *onRowError)
+	}
+	if limit != nil && (*limit < 1 || *limit > maxQuarantine) {
+		return inputf("a quarantine limit of %d is not possible; give 1 to %d", *limit, maxQuarantine)
+	}
+	return nil
+}
+
+// policy converts what checkQuarantine has let pass.
+func policy(onRowError *string) *dbgen.RowErrorPolicy {
+	return (*dbgen.RowErrorPolicy)(onRowError)
 }
 
 // int4 converts a number that tuning.check has let pass.

@@ -26,6 +26,8 @@ type Migration struct {
 	WaitingFor    *string    `json:"waiting_for"` // a whole phrase: "paused by alice@host: deploy"; null: nothing
 	Hold          *Hold      `json:"hold"`
 	Failure       *Failure   `json:"failure"`
+	FailedRow     *FailedRow `json:"failed_row"`       // on which a job has failed that is not done; null: none, or not one row
+	LeftOut       int64      `json:"quarantined_rows"` // rows that failed and were left out
 	CreatedAt     time.Time  `json:"created_at"`
 	StartedAt     *time.Time `json:"started_at"`
 	FinishedAt    *time.Time `json:"finished_at"`
@@ -53,6 +55,17 @@ type Failure struct {
 	Message string `json:"message"`
 }
 
+// FailedRow is the one row on which a job's last attempt failed.
+type FailedRow struct {
+	Job        int64    `json:"job"`
+	Attempts   int32    `json:"attempts"`
+	Cursor     []string `json:"cursor"`
+	Key        []string `json:"key"` // a text for each column of the cursor
+	Exception  string   `json:"exception_class"`
+	Message    string   `json:"exception_message"`
+	Constraint *string  `json:"exception_constraint"`
+}
+
 // Details are a migration's definition and tuning.
 type Details struct {
 	Checksum     *string // nil: no version of the work is pinned yet
@@ -64,6 +77,8 @@ type Details struct {
 	Pause        time.Duration
 	MaxAttempts  int32
 	Parallelism  int32
+	OnRowError   string // fail or quarantine
+	Quarantine   int32  // how many rows may be left out
 	EnqueuedBy   string
 	MaxKey       []string // the upper bound; nil: not prepared yet
 	FrontierKey  []string // what has been cut into jobs
@@ -99,10 +114,12 @@ func describe(f dbgen.MigrationListFactsRow) Migration {
 		TotalRows:     value(m.TotalTupleCount),
 		AffectedRows:  m.AffectedRows + f.OpenAffectedRows,
 		Jobs:          JobCounts{f.PendingJobs, f.RunningJobs, f.FailedJobs, m.SucceededJobs},
+		LeftOut:       m.QuarantinedRows,
 		CreatedAt:     m.CreatedAt.UTC(), StartedAt: utc(m.StartedAt), FinishedAt: utc(m.FinishedAt),
 		Details: Details{
 			Checksum: m.WorkChecksum, Cursor: m.CursorColumns, Arguments: m.Arguments, BatchSize: m.BatchSize, SubBatchSize: m.SubBatchSize,
-			Interval: m.JobInterval, Pause: m.Pause, MaxAttempts: m.MaxAttempts, Parallelism: m.Parallelism, EnqueuedBy: m.EnqueuedBy,
+			Interval: m.JobInterval, Pause: m.Pause, MaxAttempts: m.MaxAttempts, Parallelism: m.Parallelism,
+			OnRowError: string(m.OnRowError), Quarantine: m.QuarantineLimit, EnqueuedBy: m.EnqueuedBy,
 			MaxKey: m.MaxKey, FrontierKey: m.FrontierKey,
 		},
 	}
@@ -111,6 +128,12 @@ func describe(f dbgen.MigrationListFactsRow) Migration {
 	}
 	if m.FailureErrorCode != nil {
 		d.Failure = &Failure{string(*m.FailureErrorCode), value(m.FailureMessage)}
+	}
+	if f.FailedRowKey != nil {
+		d.FailedRow = &FailedRow{
+			Job: f.FailedRowJobID, Attempts: f.FailedRowAttempts, Cursor: m.CursorColumns, Key: f.FailedRowKey,
+			Exception: value(f.FailedRowClass), Message: value(f.FailedRowMessage), Constraint: f.FailedRowConstraint,
+		}
 	}
 	if why := waitingFor(f); why != "" {
 		d.WaitingFor = &why

@@ -41,7 +41,7 @@ WITH candidate_job AS (
         updated_at = coalesce($2::timestamptz, now())
     FROM candidate_job AS c
     WHERE j.id = c.id
-    RETURNING j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+    RETURNING j.id, j.batched_background_migration_id, j.pass, j.is_single_row, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.exception_key, j.exception_constraint, j.created_at, j.updated_at, j.started_at, j.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
         batched_background_migration_job_id, created_at, previous_status, next_status, attempt
@@ -56,7 +56,7 @@ WITH candidate_job AS (
     WHERE m.id = j.batched_background_migration_id
 )
 
-SELECT j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+SELECT j.id, j.batched_background_migration_id, j.pass, j.is_single_row, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.exception_key, j.exception_constraint, j.created_at, j.updated_at, j.started_at, j.finished_at
 FROM claimed_job AS j
 `
 
@@ -71,6 +71,7 @@ type JobClaimRow struct {
 	ID                           int64
 	BatchedBackgroundMigrationID int64
 	Pass                         int32
+	IsSingleRow                  bool
 	AfterKey                     []string
 	UntilKey                     []string
 	ProgressKey                  []string
@@ -85,6 +86,8 @@ type JobClaimRow struct {
 	NextAttemptAt                *time.Time
 	ExceptionClass               *string
 	ExceptionMessage             *string
+	ExceptionKey                 []string
+	ExceptionConstraint          *string
 	CreatedAt                    time.Time
 	UpdatedAt                    time.Time
 	StartedAt                    *time.Time
@@ -108,6 +111,7 @@ func (q *Queries) JobClaim(ctx context.Context, db DBTX, arg JobClaimParams) (Jo
 		&i.ID,
 		&i.BatchedBackgroundMigrationID,
 		&i.Pass,
+		&i.IsSingleRow,
 		&i.AfterKey,
 		&i.UntilKey,
 		&i.ProgressKey,
@@ -122,6 +126,8 @@ func (q *Queries) JobClaim(ctx context.Context, db DBTX, arg JobClaimParams) (Jo
 		&i.NextAttemptAt,
 		&i.ExceptionClass,
 		&i.ExceptionMessage,
+		&i.ExceptionKey,
+		&i.ExceptionConstraint,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.StartedAt,
@@ -149,7 +155,7 @@ WITH cut_migration AS (
         m.id, $4::text[], m.frontier_key, $4::text[], 'running', 1, $5::integer, $6::text,
         m.last_claimed_at, m.last_claimed_at, m.last_claimed_at
     FROM cut_migration AS m
-    RETURNING j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+    RETURNING j.id, j.batched_background_migration_id, j.pass, j.is_single_row, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.exception_key, j.exception_constraint, j.created_at, j.updated_at, j.started_at, j.finished_at
 ), logged_creation AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
         batched_background_migration_job_id, created_at, previous_status, next_status, attempt
@@ -164,7 +170,7 @@ WITH cut_migration AS (
     ORDER BY t.ordinal
 )
 
-SELECT j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+SELECT j.id, j.batched_background_migration_id, j.pass, j.is_single_row, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.exception_key, j.exception_constraint, j.created_at, j.updated_at, j.started_at, j.finished_at
 FROM new_job AS j
 `
 
@@ -181,6 +187,7 @@ type JobCutRow struct {
 	ID                           int64
 	BatchedBackgroundMigrationID int64
 	Pass                         int32
+	IsSingleRow                  bool
 	AfterKey                     []string
 	UntilKey                     []string
 	ProgressKey                  []string
@@ -195,6 +202,8 @@ type JobCutRow struct {
 	NextAttemptAt                *time.Time
 	ExceptionClass               *string
 	ExceptionMessage             *string
+	ExceptionKey                 []string
+	ExceptionConstraint          *string
 	CreatedAt                    time.Time
 	UpdatedAt                    time.Time
 	StartedAt                    *time.Time
@@ -219,6 +228,7 @@ func (q *Queries) JobCut(ctx context.Context, db DBTX, arg JobCutParams) (JobCut
 		&i.ID,
 		&i.BatchedBackgroundMigrationID,
 		&i.Pass,
+		&i.IsSingleRow,
 		&i.AfterKey,
 		&i.UntilKey,
 		&i.ProgressKey,
@@ -233,6 +243,8 @@ func (q *Queries) JobCut(ctx context.Context, db DBTX, arg JobCutParams) (JobCut
 		&i.NextAttemptAt,
 		&i.ExceptionClass,
 		&i.ExceptionMessage,
+		&i.ExceptionKey,
+		&i.ExceptionConstraint,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.StartedAt,
@@ -258,10 +270,12 @@ WITH lost_job AS (
         next_attempt_at = coalesce($3::timestamptz, now()),
         exception_class = 'RunnerLost',
         exception_message = left('the connection of ' || j.runner || ' ended while it held slot ' || j.slot, 1000),
+        exception_key = NULL,
+        exception_constraint = NULL,
         updated_at = coalesce($3::timestamptz, now())
     FROM lost_job AS l
     WHERE j.id = l.id
-    RETURNING j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+    RETURNING j.id, j.batched_background_migration_id, j.pass, j.is_single_row, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.exception_key, j.exception_constraint, j.created_at, j.updated_at, j.started_at, j.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
         batched_background_migration_job_id, created_at, previous_status, next_status, attempt, exception_class, exception_message
@@ -292,7 +306,7 @@ WITH lost_job AS (
         updated_at = l.updated_at
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
 ), logged_migration_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason

@@ -29,7 +29,7 @@ func (q *Queries) JobCountRunning(ctx context.Context, db DBTX, migrationID int6
 }
 
 const JobList = `-- name: JobList :many
-SELECT id, batched_background_migration_id, pass, after_key, until_key, progress_key, status, attempts, claims, stalls, slot, runner, processed_rows, affected_rows, next_attempt_at, exception_class, exception_message, created_at, updated_at, started_at, finished_at
+SELECT id, batched_background_migration_id, pass, is_single_row, after_key, until_key, progress_key, status, attempts, claims, stalls, slot, runner, processed_rows, affected_rows, next_attempt_at, exception_class, exception_message, exception_key, exception_constraint, created_at, updated_at, started_at, finished_at
 FROM bbm.batched_background_migration_jobs AS j
 WHERE (j.batched_background_migration_id, j.id) > ($1::bigint, $2::bigint)
   AND j.batched_background_migration_id <= $1
@@ -61,6 +61,7 @@ func (q *Queries) JobList(ctx context.Context, db DBTX, arg JobListParams) ([]Jo
 			&i.ID,
 			&i.BatchedBackgroundMigrationID,
 			&i.Pass,
+			&i.IsSingleRow,
 			&i.AfterKey,
 			&i.UntilKey,
 			&i.ProgressKey,
@@ -75,6 +76,8 @@ func (q *Queries) JobList(ctx context.Context, db DBTX, arg JobListParams) ([]Jo
 			&i.NextAttemptAt,
 			&i.ExceptionClass,
 			&i.ExceptionMessage,
+			&i.ExceptionKey,
+			&i.ExceptionConstraint,
 			&i.CreatedAt,
 			&i.UpdatedAt,
 			&i.StartedAt,
@@ -91,7 +94,7 @@ func (q *Queries) JobList(ctx context.Context, db DBTX, arg JobListParams) ([]Jo
 }
 
 const JobListSucceeded = `-- name: JobListSucceeded :many
-SELECT id, batched_background_migration_id, pass, after_key, until_key, progress_key, status, attempts, claims, stalls, slot, runner, processed_rows, affected_rows, next_attempt_at, exception_class, exception_message, created_at, updated_at, started_at, finished_at
+SELECT id, batched_background_migration_id, pass, is_single_row, after_key, until_key, progress_key, status, attempts, claims, stalls, slot, runner, processed_rows, affected_rows, next_attempt_at, exception_class, exception_message, exception_key, exception_constraint, created_at, updated_at, started_at, finished_at
 FROM bbm.batched_background_migration_jobs AS j
 WHERE (j.batched_background_migration_id, j.id) > ($1::bigint, $2::bigint)
   AND j.batched_background_migration_id <= $1
@@ -123,6 +126,7 @@ func (q *Queries) JobListSucceeded(ctx context.Context, db DBTX, arg JobListSucc
 			&i.ID,
 			&i.BatchedBackgroundMigrationID,
 			&i.Pass,
+			&i.IsSingleRow,
 			&i.AfterKey,
 			&i.UntilKey,
 			&i.ProgressKey,
@@ -137,6 +141,8 @@ func (q *Queries) JobListSucceeded(ctx context.Context, db DBTX, arg JobListSucc
 			&i.NextAttemptAt,
 			&i.ExceptionClass,
 			&i.ExceptionMessage,
+			&i.ExceptionKey,
+			&i.ExceptionConstraint,
 			&i.CreatedAt,
 			&i.UpdatedAt,
 			&i.StartedAt,
@@ -153,7 +159,7 @@ func (q *Queries) JobListSucceeded(ctx context.Context, db DBTX, arg JobListSucc
 }
 
 const JobListUnsucceeded = `-- name: JobListUnsucceeded :many
-SELECT id, batched_background_migration_id, pass, after_key, until_key, progress_key, status, attempts, claims, stalls, slot, runner, processed_rows, affected_rows, next_attempt_at, exception_class, exception_message, created_at, updated_at, started_at, finished_at
+SELECT id, batched_background_migration_id, pass, is_single_row, after_key, until_key, progress_key, status, attempts, claims, stalls, slot, runner, processed_rows, affected_rows, next_attempt_at, exception_class, exception_message, exception_key, exception_constraint, created_at, updated_at, started_at, finished_at
 FROM bbm.batched_background_migration_jobs AS j
 WHERE j.batched_background_migration_id = $1
   AND j.id > $2
@@ -192,6 +198,7 @@ func (q *Queries) JobListUnsucceeded(ctx context.Context, db DBTX, arg JobListUn
 			&i.ID,
 			&i.BatchedBackgroundMigrationID,
 			&i.Pass,
+			&i.IsSingleRow,
 			&i.AfterKey,
 			&i.UntilKey,
 			&i.ProgressKey,
@@ -206,6 +213,8 @@ func (q *Queries) JobListUnsucceeded(ctx context.Context, db DBTX, arg JobListUn
 			&i.NextAttemptAt,
 			&i.ExceptionClass,
 			&i.ExceptionMessage,
+			&i.ExceptionKey,
+			&i.ExceptionConstraint,
 			&i.CreatedAt,
 			&i.UpdatedAt,
 			&i.StartedAt,

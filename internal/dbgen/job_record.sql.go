@@ -20,33 +20,38 @@ WITH failed_job AS (
         + least($2::interval * power(2, least(j.attempts, 30)), $3::interval) * (0.75 + random() / 2),
         exception_class = left($4::text, 100),
         exception_message = left($5::text, 1000),
+        exception_key = $6::text[],
+        exception_constraint = left($7::text, 200),
         updated_at = coalesce($1::timestamptz, now())
-    WHERE j.id = $6
+    WHERE j.id = $8
       AND j.status = 'running'
-      AND j.claims = $7
-    RETURNING j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+      AND j.claims = $9
+    RETURNING j.id, j.batched_background_migration_id, j.pass, j.is_single_row, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.exception_key, j.exception_constraint, j.created_at, j.updated_at, j.started_at, j.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
-        batched_background_migration_job_id, created_at, previous_status, next_status, attempt, exception_class, exception_message
+        batched_background_migration_job_id, created_at, previous_status, next_status, attempt,
+        exception_class, exception_message, exception_key, exception_constraint
     )
-    SELECT j.id, j.updated_at, 'running', j.status, j.attempts, j.exception_class, j.exception_message
+    SELECT
+        j.id, j.updated_at, 'running', j.status, j.attempts,
+        j.exception_class, j.exception_message, j.exception_key, j.exception_constraint
     FROM failed_job AS j
 ), locked_migration AS (
     SELECT m.id, m.status, m.max_attempts
     FROM bbm.batched_background_migrations AS m
     JOIN failed_job AS j ON j.batched_background_migration_id = m.id
     WHERE m.status IN ('paused', 'active', 'running')
-      AND ($8::boolean OR j.attempts >= m.max_attempts)
+      AND ($10::boolean OR j.attempts >= m.max_attempts)
     ORDER BY m.id
     FOR UPDATE OF m
 ), failed_migration AS (
     UPDATE bbm.batched_background_migrations AS m
     SET
         status = 'failed',
-        failure_error_code = CASE WHEN $8::boolean THEN 'invalid_work' ELSE 'max_attempts' END::bbm.migration_failure_code,
+        failure_error_code = CASE WHEN $10::boolean THEN 'invalid_work' ELSE 'max_attempts' END::bbm.migration_failure_code,
         failure_message = format(
-            'job %s failed in %s of %s attempts; the last: %s: %s',
-            j.id, j.attempts, l.max_attempts, j.exception_class, j.exception_message
+            'job %s failed in %s of %s attempts; the last: %s%s: %s',
+            j.id, j.attempts, l.max_attempts, j.exception_class, $11::text, j.exception_message
         ),
         on_hold_until = NULL,
         hold_reason = NULL,
@@ -54,12 +59,12 @@ WITH failed_job AS (
     FROM locked_migration AS l
     CROSS JOIN failed_job AS j
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
 ), logged_migration_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
     )
-    SELECT m.id, m.updated_at, l.status, m.status, $9::text, m.failure_message
+    SELECT m.id, m.updated_at, l.status, m.status, $12::text, m.failure_message
     FROM failed_migration AS m
     JOIN locked_migration AS l ON l.id = m.id
 )
@@ -72,15 +77,18 @@ FROM failed_job AS j
 `
 
 type JobFailParams struct {
-	Now              *time.Time
-	RetryBase        time.Duration
-	RetryLimit       time.Duration
-	ExceptionClass   string
-	ExceptionMessage string
-	JobID            int64
-	Claims           int64
-	IsFatal          bool
-	ChangedBy        string
+	Now                 *time.Time
+	RetryBase           time.Duration
+	RetryLimit          time.Duration
+	ExceptionClass      string
+	ExceptionMessage    string
+	ExceptionKey        []string
+	ExceptionConstraint *string
+	JobID               int64
+	Claims              int64
+	IsFatal             bool
+	ExceptionPlace      string
+	ChangedBy           string
 }
 
 type JobFailRow struct {
@@ -90,6 +98,7 @@ type JobFailRow struct {
 }
 
 // Ends the attempt of a running job with its exception, and fails the migration when that was the last attempt or the failure is fatal.
+// exception_place says in words where: on which row, by which constraint, or nothing.
 // No row: the job is no longer ours (fenced off). The wait before the next attempt doubles from retry_base to retry_limit, jittered by half.
 // Called by: runner.(*Executor).record.
 // Index: batched_background_migration_jobs_pkey, batched_background_migrations_pkey.
@@ -101,9 +110,12 @@ func (q *Queries) JobFail(ctx context.Context, db DBTX, arg JobFailParams) (JobF
 		arg.RetryLimit,
 		arg.ExceptionClass,
 		arg.ExceptionMessage,
+		arg.ExceptionKey,
+		arg.ExceptionConstraint,
 		arg.JobID,
 		arg.Claims,
 		arg.IsFatal,
+		arg.ExceptionPlace,
 		arg.ChangedBy,
 	)
 	var i JobFailRow
@@ -119,11 +131,13 @@ WITH released_job AS (
         next_attempt_at = coalesce($1::timestamptz, now()),
         exception_class = left($2::text, 100),
         exception_message = left($3::text, 1000),
+        exception_key = NULL,
+        exception_constraint = NULL,
         updated_at = coalesce($1::timestamptz, now())
     WHERE j.id = $4
       AND j.status = 'running'
       AND j.claims = $5
-    RETURNING j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+    RETURNING j.id, j.batched_background_migration_id, j.pass, j.is_single_row, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.exception_key, j.exception_constraint, j.created_at, j.updated_at, j.started_at, j.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
         batched_background_migration_job_id, created_at, previous_status, next_status, attempt, exception_class, exception_message
@@ -172,13 +186,24 @@ WITH ended_job AS (
       AND j.status = 'running'
       AND j.claims = $3
       AND j.progress_key = j.until_key
-    RETURNING j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+    RETURNING j.id, j.batched_background_migration_id, j.pass, j.is_single_row, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.exception_key, j.exception_constraint, j.created_at, j.updated_at, j.started_at, j.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
         batched_background_migration_job_id, created_at, previous_status, next_status, attempt
     )
     SELECT j.id, j.updated_at, 'running', j.status, j.attempts + 1
     FROM ended_job AS j
+), mended_row AS (
+    -- One that was left out again rests: no job is to try it.
+    UPDATE bbm.batched_background_migration_quarantined_rows AS q
+    SET
+        mended_at = j.updated_at,
+        retry_job_id = NULL,
+        updated_at = j.updated_at
+    FROM ended_job AS j
+    WHERE q.retry_job_id = j.id
+      AND j.is_single_row
+    RETURNING q.id
 ), counted_migration AS (
     UPDATE bbm.batched_background_migrations AS m
     SET
@@ -186,12 +211,13 @@ WITH ended_job AS (
         succeeded_jobs = m.succeeded_jobs + 1,
         processed_rows = m.processed_rows + CASE WHEN j.pass = 0 THEN j.processed_rows ELSE 0 END,
         affected_rows = m.affected_rows + j.affected_rows,
+        quarantined_rows = m.quarantined_rows - (SELECT count(*) FROM mended_row),
         updated_at = j.updated_at
     FROM ended_job AS j
     WHERE m.id = j.batched_background_migration_id
 )
 
-SELECT j.id, j.batched_background_migration_id, j.pass, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.created_at, j.updated_at, j.started_at, j.finished_at
+SELECT j.id, j.batched_background_migration_id, j.pass, j.is_single_row, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.exception_key, j.exception_constraint, j.created_at, j.updated_at, j.started_at, j.finished_at
 FROM ended_job AS j
 `
 
@@ -206,6 +232,7 @@ type JobSucceedRow struct {
 	ID                           int64
 	BatchedBackgroundMigrationID int64
 	Pass                         int32
+	IsSingleRow                  bool
 	AfterKey                     []string
 	UntilKey                     []string
 	ProgressKey                  []string
@@ -220,15 +247,19 @@ type JobSucceedRow struct {
 	NextAttemptAt                *time.Time
 	ExceptionClass               *string
 	ExceptionMessage             *string
+	ExceptionKey                 []string
+	ExceptionConstraint          *string
 	CreatedAt                    time.Time
 	UpdatedAt                    time.Time
 	StartedAt                    *time.Time
 	FinishedAt                   *time.Time
 }
 
-// Ends a running job whose range is done, logs it and rolls its counts up. No row: the job is no longer ours (fenced off).
+// Ends a running job whose range is done, logs it and rolls its counts up; a row that it was to try again is out of quarantine.
+// No row: the job is no longer ours (fenced off).
 // Called by: runner.(*Executor).lookAround, runner.(*Executor).recordEnded.
-// Index: batched_background_migration_jobs_pkey, batched_background_migrations_pkey.
+// Index: batched_background_migration_jobs_pkey, batched_background_migrations_pkey,
+// batched_background_migration_quarantined_rows_retry_job_idx.
 // Locks: the row of the job, then that of the migration, until commit.
 func (q *Queries) JobSucceed(ctx context.Context, db DBTX, arg JobSucceedParams) (JobSucceedRow, error) {
 	row := db.QueryRow(ctx, JobSucceed,
@@ -242,6 +273,7 @@ func (q *Queries) JobSucceed(ctx context.Context, db DBTX, arg JobSucceedParams)
 		&i.ID,
 		&i.BatchedBackgroundMigrationID,
 		&i.Pass,
+		&i.IsSingleRow,
 		&i.AfterKey,
 		&i.UntilKey,
 		&i.ProgressKey,
@@ -256,6 +288,8 @@ func (q *Queries) JobSucceed(ctx context.Context, db DBTX, arg JobSucceedParams)
 		&i.NextAttemptAt,
 		&i.ExceptionClass,
 		&i.ExceptionMessage,
+		&i.ExceptionKey,
+		&i.ExceptionConstraint,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.StartedAt,

@@ -11,11 +11,11 @@ import (
 )
 
 const JobLogList = `-- name: JobLogList :many
-SELECT l.id, l.batched_background_migration_job_id, l.created_at, l.previous_status, l.next_status, l.attempt, l.exception_class, l.exception_message
+SELECT l.id, l.batched_background_migration_job_id, l.created_at, l.previous_status, l.next_status, l.attempt, l.exception_class, l.exception_message, l.exception_key, l.exception_constraint
 FROM bbm.batched_background_migration_jobs AS j
 CROSS JOIN LATERAL (
     -- The LIMIT keeps the planner to looking job by job, whatever share of the log it expects since then.
-    SELECT t.id, t.batched_background_migration_job_id, t.created_at, t.previous_status, t.next_status, t.attempt, t.exception_class, t.exception_message
+    SELECT t.id, t.batched_background_migration_job_id, t.created_at, t.previous_status, t.next_status, t.attempt, t.exception_class, t.exception_message, t.exception_key, t.exception_constraint
     FROM bbm.batched_background_migration_job_transition_logs AS t
     WHERE t.batched_background_migration_job_id = j.id
       AND t.created_at >= $1
@@ -66,6 +66,8 @@ func (q *Queries) JobLogList(ctx context.Context, db DBTX, arg JobLogListParams)
 			&i.Attempt,
 			&i.ExceptionClass,
 			&i.ExceptionMessage,
+			&i.ExceptionKey,
+			&i.ExceptionConstraint,
 		); err != nil {
 			return nil, err
 		}

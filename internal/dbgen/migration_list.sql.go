@@ -11,7 +11,7 @@ import (
 )
 
 const MigrationGet = `-- name: MigrationGet :one
-SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at
+SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at
 FROM bbm.batched_background_migrations AS m
 WHERE m.name = $1
 `
@@ -44,6 +44,9 @@ func (q *Queries) MigrationGet(ctx context.Context, db DBTX, name string) (Migra
 		&i.Pause,
 		&i.MaxAttempts,
 		&i.Parallelism,
+		&i.OnRowError,
+		&i.QuarantineLimit,
+		&i.QuarantinedRows,
 		&i.Status,
 		&i.FailureErrorCode,
 		&i.FailureMessage,
@@ -107,7 +110,7 @@ WITH held_lock AS MATERIALIZED (
 )
 
 SELECT
-    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at,
+    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at,
     now()::timestamptz AS observed_at,
     f.execution_enabled,
     f.changed_by AS fleet_changed_by,
@@ -151,6 +154,12 @@ SELECT
     ), '')::text AS table_user,
     coalesce(c.changed_by, '')::text AS changed_by,
     c.reason AS change_reason,
+    coalesce(b.id, 0)::bigint AS failed_row_job_id,
+    coalesce(b.attempts, 0)::integer AS failed_row_attempts,
+    b.exception_key AS failed_row_key,
+    b.exception_class AS failed_row_class,
+    b.exception_message AS failed_row_message,
+    b.exception_constraint AS failed_row_constraint,
     s.recent_rows,
     s.recent_seconds
 FROM bbm.batched_background_migrations AS m
@@ -181,6 +190,16 @@ LEFT JOIN LATERAL (
     ORDER BY t.id DESC
     LIMIT 1
 ) AS c ON true
+LEFT JOIN LATERAL (
+    SELECT j.id, j.attempts, j.exception_key, j.exception_class, j.exception_message, j.exception_constraint
+    FROM bbm.batched_background_migration_jobs AS j
+    WHERE j.batched_background_migration_id = m.id
+      AND j.status = 'failed'
+      AND j.finished_at IS NULL
+      AND j.exception_key IS NOT NULL
+    ORDER BY j.id
+    LIMIT 1
+) AS b ON true
 CROSS JOIN LATERAL (
     SELECT
         coalesce(sum(r.processed_rows), 0)::bigint AS recent_rows,
@@ -202,29 +221,35 @@ ORDER BY m.id
 `
 
 type MigrationListFactsRow struct {
-	Migration         Migration
-	ObservedAt        time.Time
-	ExecutionEnabled  bool
-	FleetChangedBy    string
-	FleetReason       *string
-	Slots             int32
-	EnabledRunners    int64
-	DisabledRunners   int64
-	LockedSlots       int64
-	PendingJobs       int64
-	RunningJobs       int64
-	FailedJobs        int64
-	OpenProcessedRows int64
-	OpenAffectedRows  int64
-	ExecutingJobs     int64
-	NextAttemptAt     *time.Time
-	HasRunnerWithWork bool
-	Awaited           []string
-	TableUser         string
-	ChangedBy         string
-	ChangeReason      *string
-	RecentRows        int64
-	RecentSeconds     float64
+	Migration           Migration
+	ObservedAt          time.Time
+	ExecutionEnabled    bool
+	FleetChangedBy      string
+	FleetReason         *string
+	Slots               int32
+	EnabledRunners      int64
+	DisabledRunners     int64
+	LockedSlots         int64
+	PendingJobs         int64
+	RunningJobs         int64
+	FailedJobs          int64
+	OpenProcessedRows   int64
+	OpenAffectedRows    int64
+	ExecutingJobs       int64
+	NextAttemptAt       *time.Time
+	HasRunnerWithWork   bool
+	Awaited             []string
+	TableUser           string
+	ChangedBy           string
+	ChangeReason        *string
+	FailedRowJobID      int64
+	FailedRowAttempts   int32
+	FailedRowKey        []string
+	FailedRowClass      *string
+	FailedRowMessage    *string
+	FailedRowConstraint *string
+	RecentRows          int64
+	RecentSeconds       float64
 }
 
 // Migrations with all that tells how far they are, how fast they go and what they wait for; an empty list of names stands for all.
@@ -262,6 +287,9 @@ func (q *Queries) MigrationListFacts(ctx context.Context, db DBTX, names []strin
 			&i.Migration.Pause,
 			&i.Migration.MaxAttempts,
 			&i.Migration.Parallelism,
+			&i.Migration.OnRowError,
+			&i.Migration.QuarantineLimit,
+			&i.Migration.QuarantinedRows,
 			&i.Migration.Status,
 			&i.Migration.FailureErrorCode,
 			&i.Migration.FailureMessage,
@@ -297,6 +325,12 @@ func (q *Queries) MigrationListFacts(ctx context.Context, db DBTX, names []strin
 			&i.TableUser,
 			&i.ChangedBy,
 			&i.ChangeReason,
+			&i.FailedRowJobID,
+			&i.FailedRowAttempts,
+			&i.FailedRowKey,
+			&i.FailedRowClass,
+			&i.FailedRowMessage,
+			&i.FailedRowConstraint,
 			&i.RecentRows,
 			&i.RecentSeconds,
 		); err != nil {

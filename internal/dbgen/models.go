@@ -182,6 +182,57 @@ func (e MigrationStatus) Valid() bool {
 	return false
 }
 
+type RowErrorPolicy string
+
+const (
+	BBMRowErrorPolicyFail       RowErrorPolicy = "fail"
+	BBMRowErrorPolicyQuarantine RowErrorPolicy = "quarantine"
+)
+
+func (e *RowErrorPolicy) Scan(src interface{}) error {
+	switch s := src.(type) {
+	case []byte:
+		*e = RowErrorPolicy(s)
+	case string:
+		*e = RowErrorPolicy(s)
+	default:
+		return fmt.Errorf("unsupported scan type for RowErrorPolicy: %T", src)
+	}
+	return nil
+}
+
+type NullRowErrorPolicy struct {
+	RowErrorPolicy RowErrorPolicy
+	Valid          bool // Valid is true if RowErrorPolicy is not NULL
+}
+
+// Scan implements the Scanner interface.
+func (ns *NullRowErrorPolicy) Scan(value interface{}) error {
+	if value == nil {
+		ns.RowErrorPolicy, ns.Valid = "", false
+		return nil
+	}
+	ns.Valid = true
+	return ns.RowErrorPolicy.Scan(value)
+}
+
+// Value implements the driver Valuer interface.
+func (ns NullRowErrorPolicy) Value() (driver.Value, error) {
+	if !ns.Valid {
+		return nil, nil
+	}
+	return string(ns.RowErrorPolicy), nil
+}
+
+func (e RowErrorPolicy) Valid() bool {
+	switch e {
+	case BBMRowErrorPolicyFail,
+		BBMRowErrorPolicyQuarantine:
+		return true
+	}
+	return false
+}
+
 // One row: what holds for every runner of this database.
 type FleetSettings struct {
 	ID bool
@@ -199,9 +250,11 @@ type Job struct {
 	ID                           int64
 	BatchedBackgroundMigrationID int64
 	// 0: cut at the frontier; these jobs tile the range of the migration. Above 0: goes again over a part of it, to change rows that were left out or came later.
-	Pass     int32
-	AfterKey []string
-	UntilKey []string
+	Pass int32
+	// Whether the job is about the row of until_key alone, whatever else has come to be between its keys.
+	IsSingleRow bool
+	AfterKey    []string
+	UntilKey    []string
 	// The key up to which the range is done; commits with the data.
 	ProgressKey []string
 	Status      JobStatus
@@ -218,10 +271,13 @@ type Job struct {
 	NextAttemptAt    *time.Time
 	ExceptionClass   *string
 	ExceptionMessage *string
-	CreatedAt        time.Time
-	UpdatedAt        time.Time
-	StartedAt        *time.Time
-	FinishedAt       *time.Time
+	// The row on which the last attempt failed, where it was narrowed down to one.
+	ExceptionKey        []string
+	ExceptionConstraint *string
+	CreatedAt           time.Time
+	UpdatedAt           time.Time
+	StartedAt           *time.Time
+	FinishedAt          *time.Time
 }
 
 // Every change of a job's status, its creation included, by month.
@@ -232,9 +288,11 @@ type JobTransitionLog struct {
 	PreviousStatus                  *JobStatus
 	NextStatus                      JobStatus
 	// The attempt that the change belongs to, from 1.
-	Attempt          int32
-	ExceptionClass   *string
-	ExceptionMessage *string
+	Attempt             int32
+	ExceptionClass      *string
+	ExceptionMessage    *string
+	ExceptionKey        []string
+	ExceptionConstraint *string
 }
 
 // One run of a work over the key range of a table.
@@ -268,11 +326,17 @@ type Migration struct {
 	Pause              time.Duration
 	MaxAttempts        int32
 	Parallelism        int32
-	Status             MigrationStatus
-	FailureErrorCode   *MigrationFailureCode
-	FailureMessage     *string
-	OnHoldUntil        *time.Time
-	HoldReason         *string
+	// What happens to a row that fails alone on its data: it fails the attempt, or is left out.
+	OnRowError RowErrorPolicy
+	// How many rows may be left out; the next one fails the attempt.
+	QuarantineLimit int32
+	// How many rows are left out now.
+	QuarantinedRows  int64
+	Status           MigrationStatus
+	FailureErrorCode *MigrationFailureCode
+	FailureMessage   *string
+	OnHoldUntil      *time.Time
+	HoldReason       *string
 	// Estimate of the rows in the table, taken when the migration was prepared.
 	TotalTupleCount *int64
 	SucceededJobs   int64
@@ -295,4 +359,26 @@ type MigrationTransitionLog struct {
 	NextStatus                   MigrationStatus
 	ChangedBy                    string
 	Reason                       *string
+}
+
+// Rows that failed alone and were left out of their migration.
+type QuarantinedRow struct {
+	ID                           int64
+	BatchedBackgroundMigrationID int64
+	// The job that left the row out last.
+	BatchedBackgroundMigrationJobID int64
+	// The job that is to try the row again; null while it rests.
+	RetryJobID *int64
+	// The key before it, when the row was left out.
+	AfterKey []string
+	RowKey   []string
+	// How often the row was left out.
+	Failures            int32
+	ExceptionClass      string
+	ExceptionMessage    string
+	ExceptionConstraint *string
+	CreatedAt           time.Time
+	UpdatedAt           time.Time
+	// When a job that tried the row again has succeeded: it was changed after all, or is gone. Null: it is left out.
+	MendedAt *time.Time
 }

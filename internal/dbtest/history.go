@@ -42,12 +42,14 @@ var (
 		"active":  {"active", "running", "paused", "finished", "failed", "cancelled"},
 		"running": {"running", "paused", "finished", "failed", "cancelled"},
 		"failed":  {"active", "cancelled"},
+		// A row that was left out is tried again.
+		"finished": {"active"},
 	}
 )
 
 // CheckHistory proves what must hold of a migration at any time when no runner works on it, and of a finished one beside: jobs tile the range; each
 // status change is one that there may be and has its log row, in order, each previous_status the one before's next_status; the last is the job's
-// status; claims, attempts and rows equal the truth; never more jobs of the whole database were running at one instant than the fleet has slots.
+// status; claims, attempts and rows equal the truth, those left out included; never more jobs of the whole database were running at one instant than the fleet has slots.
 func CheckHistory(t testing.TB, conn *pgx.Conn, name string) {
 	t.Helper()
 	ctx := context.Background()
@@ -82,6 +84,7 @@ func CheckHistory(t testing.TB, conn *pgx.Conn, name string) {
 	checkTiling(t, jobs, migration.FrontierKey)
 	checkLogs(t, jobs, logs, checkMigrationLogs(t, conn, migration.ID, migration.Status))
 	checkConcurrency(t, conn)
+	checkQuarantine(t, conn, migration.ID, migration.Status)
 
 	var succeeded, processed, affected int64
 	for _, job := range jobs {
@@ -101,6 +104,27 @@ func CheckHistory(t testing.TB, conn *pgx.Conn, name string) {
 	if migration.Status == "finished" {
 		assert.Equal(t, migration.MaxKey, migration.FrontierKey, "a finished migration has been cut to its end")
 		assert.Equal(t, int64(len(jobs)), succeeded, "every job of a finished migration has succeeded")
+	}
+}
+
+// checkQuarantine proves that the rows left out are counted, each once, and that those to be tried again have a job for it that has not succeeded.
+func checkQuarantine(t testing.TB, conn *pgx.Conn, id int64, status string) {
+	t.Helper()
+	var counted, rows, keys, tried, open int64
+	err := conn.QueryRow(context.Background(), `
+		SELECT
+			(SELECT m.quarantined_rows FROM bbm.batched_background_migrations AS m WHERE m.id = $1),
+			count(*), count(DISTINCT q.row_key), count(q.retry_job_id), count(j.id)
+		FROM bbm.batched_background_migration_quarantined_rows AS q
+		LEFT JOIN bbm.batched_background_migration_jobs AS j
+			ON j.id = q.retry_job_id AND j.is_single_row AND j.until_key = q.row_key AND j.status <> 'succeeded' AND j.batched_background_migration_id = $1
+		WHERE q.batched_background_migration_id = $1 AND q.mended_at IS NULL`, id).Scan(&counted, &rows, &keys, &tried, &open)
+	require.NoError(t, err)
+	assert.Equal(t, rows, counted, "quarantined_rows")
+	assert.Equal(t, rows, keys, "a row is in quarantine once")
+	assert.Equal(t, tried, open, "each row to be tried again has a job for it")
+	if status == "finished" {
+		assert.Zero(t, tried, "a finished migration has no row to be tried again")
 	}
 }
 
@@ -244,11 +268,17 @@ func checkMigrationLogs(t testing.TB, conn *pgx.Conn, id int64, status string) (
 	logs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[historyLog])
 	require.NoError(t, err)
 	require.NotEmpty(t, logs, "the migration has a history")
+	var singleRows int
+	require.NoError(t, conn.QueryRow(context.Background(), `
+		SELECT count(*) FROM bbm.batched_background_migration_jobs WHERE batched_background_migration_id = $1 AND is_single_row`, id).Scan(&singleRows))
 	var previous *string
 	for i, log := range logs {
 		assert.Equal(t, previous, log.Previous, "transition %d of the migration", i)
 		assert.Contains(t, migrationTransitions[orNone(log.Previous)], log.Next, "transition %d is no transition of a migration", i)
 		isRetried = isRetried || orNone(log.Previous) == "failed" && log.Next == "active"
+		if orNone(log.Previous) == "finished" {
+			assert.NotZero(t, singleRows, "the migration went on after its end, and no row was to be tried again")
+		}
 		previous = &log.Next
 	}
 	assert.Equal(t, status, *previous, "the migration's last transition is its status")

@@ -113,12 +113,17 @@ var expand = strings.NewReplacer(
 	"{first}", "(SELECT id FROM bbm.batched_background_migration_jobs WHERE until_key = '{10}' ORDER BY id LIMIT 1)",
 	"{second}", "(SELECT id FROM bbm.batched_background_migration_jobs WHERE until_key = '{20}')",
 	"{third}", "(SELECT id FROM bbm.batched_background_migration_jobs WHERE until_key = '{30}')",
+	"{quarantine}", "bbm.batched_background_migration_quarantined_rows",
 	"{job}", "batched_background_migration_job_id",
 	"{whole}", "(SELECT id FROM bbm.batched_background_migrations WHERE name = 'whole')",
 )
 
 // withoutRetry leaves the migration "whole" without the retry that lets attempts be counted anew.
 const withoutRetry = `UPDATE {migration logs} SET next_status = 'paused' WHERE next_status = 'failed'; UPDATE {migration logs} SET previous_status = 'paused' WHERE previous_status = 'failed'`
+
+// quarantine leaves a row of the migration "whole" out.
+const quarantine = `INSERT INTO {quarantine} (batched_background_migration_id, batched_background_migration_job_id, row_key, exception_class, exception_message)
+	VALUES ({whole}, {first}, '{7}', 'check_violation', 'm')`
 
 func TestTheCheckerComplainsOfABrokenHistory(t *testing.T) {
 	t.Parallel()
@@ -161,7 +166,12 @@ func TestTheCheckerComplainsOfABrokenHistory(t *testing.T) {
 		"a migration's missing log":              {`DELETE FROM {migration logs} WHERE next_status = 'failed'`, "transition 3 of the migration"},
 		"a migration's last missing log":         {`DELETE FROM {migration logs} WHERE batched_background_migration_id = {whole} AND next_status = 'finished'`, "last transition is its status"},
 		"a migration's status":                   {`UPDATE {migrations} SET status = 'cancelled', finished_at = NULL WHERE name = 'whole'`, "last transition is its status"},
-		"a migration that went on after its end": {`UPDATE {migration logs} SET next_status = 'finished' WHERE next_status = 'failed'; UPDATE {migration logs} SET previous_status = 'finished' WHERE previous_status = 'failed'`, "is no transition of a migration"},
+		"a migration that went on after its end": {`UPDATE {migration logs} SET next_status = 'finished' WHERE next_status = 'failed'; UPDATE {migration logs} SET previous_status = 'finished' WHERE previous_status = 'failed'`, "went on after its end"},
+		"a migration that was restarted":         {`UPDATE {migration logs} SET next_status = 'cancelled' WHERE next_status = 'failed'; UPDATE {migration logs} SET previous_status = 'cancelled' WHERE previous_status = 'failed'`, "is no transition of a migration"},
+		"a row left out and not counted":         {quarantine, "quarantined_rows"},
+		"a row counted and not left out":         {`UPDATE {migrations} SET quarantined_rows = 1 WHERE name = 'whole'`, "quarantined_rows"},
+		"a row left out twice":                   {quarantine + `; ` + quarantine + `; UPDATE {migrations} SET quarantined_rows = 2 WHERE name = 'whole'`, "in quarantine once"},
+		"a row that no job tries again":          {quarantine + `; UPDATE {quarantine} SET retry_job_id = {first}; UPDATE {migrations} SET quarantined_rows = 1 WHERE name = 'whole'`, "has a job for it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

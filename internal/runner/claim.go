@@ -121,6 +121,9 @@ func (e *Executor) claimEquipped(ctx context.Context, c *claimedJob) (claimed *c
 	}
 	if waiting != nil {
 		c.Job = *waiting
+		if c.IsSingleRow {
+			c.statements = c.statements.SingleRow()
+		}
 		return c, false, e.commitClaim(ctx, c, false)
 	}
 	if ends.ahead != nil && locked.IsDue && locked.RunningJobs < int64(c.migration.Parallelism) {

@@ -24,7 +24,8 @@ const (
 	kindEndpoint               // the boundary query failed: hold, again later
 	kindConnection             // the connection is gone: nothing goes on from memory
 	kindFenced                 // the job is no longer ours
-	kindOther                  // data, and anything else: a failed attempt
+	kindData                   // a row does not fit what the statement or the table asks of it: narrowed down to the row, then a failed attempt
+	kindOther                  // anything else: a failed attempt
 )
 
 // isLoss tells whether the sub-batch is worth trying again at once, smaller.
@@ -59,8 +60,10 @@ func classify(err error, f failure) kind {
 	}
 	var ofWork *workError
 	switch {
-	case errors.Is(err, ErrJobEndpointNotFound) && (kind == kindOther || kind == kindDefinition):
+	case errors.Is(err, ErrJobEndpointNotFound) && (kind == kindOther || kind == kindDefinition || kind == kindData):
 		return kindEndpoint
+	case kind == kindData && !errors.As(err, &ofWork):
+		return kindOther // one of our own statements: no row is to blame
 	case kind == kindDefinition && !errors.As(err, &ofWork):
 		return kindResources // one of our own statements: a right that is missing is no fault of the work
 	}
@@ -86,10 +89,14 @@ func kindOf(sqlstate string, f failure) kind {
 			return kindTimeout
 		}
 		return kindCancelled
+	case "P0001": // raise_exception, of a trigger or a function
+		return kindData
 	case "25006", "57P03": // read_only_sql_transaction, cannot_connect_now
 		return kindResources
 	}
 	switch sqlstate[:2] {
+	case "22", "23": // data exceptions, integrity constraint violations
+		return kindData
 	case "53":
 		return kindResources
 	case "42":

@@ -51,8 +51,10 @@ func (e *Executor) execute(ctx, workCtx context.Context, job *claimedJob) error 
 // outcome is how the execution of a job has ended.
 type outcome struct {
 	kind   kind
-	err    error  // what ended it, but for kindDone and kindGivenBack
-	reason string // for kindGivenBack
+	err    error    // what ended it, but for kindDone and kindGivenBack
+	reason string   // for kindGivenBack
+	row    work.Key // the one row on which it failed; nil: not known
+	note   string   // what to know before the error's own message
 }
 
 // stopped is the reason when a signal ends the runner.
@@ -65,17 +67,29 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 	size := newSizer(job.migration)
 	defer func() { job.learned = size.learned() }()
 	losses := 0 // to others, in a row
+	suspects := suspectsOf(job)
 	for !sameKey(job.ProgressKey, job.UntilKey) {
+		limit := suspects.limit(size.rows())
+		if suspects.rows > 0 {
+			job.ends = endpoints{} // they are of another size
+		}
 		began := time.Now()
-		back, end, err := e.nextSubBatch(workCtx, job, size.rows())
+		back, end, err := e.nextSubBatch(workCtx, job, limit, suspects.rows > 0)
 		if err != nil {
-			losses++
 			kind := classify(err, failure{
 				connectionLost: e.conn.IsClosed(), cancelledByUs: workCtx.Err() != nil,
-				timedOut: time.Since(began) >= e.config.StatementTimeout, alone: size.rows() == 1,
+				timedOut: time.Since(began) >= e.config.StatementTimeout, alone: limit == 1,
 			})
+			if kind == kindData {
+				if over := e.narrow(ctx, job, &suspects, end, limit, err); over != nil {
+					return *over
+				}
+				job.ends = endpoints{}
+				continue
+			}
+			losses++
 			if !kind.isLoss() || losses >= contentionLimit {
-				return ending(kind, err)
+				return ending(kind, err, rowOf(job, end, limit))
 			}
 			if reason, err := e.waitAfterLoss(ctx, job, err, losses); err != nil || reason != "" {
 				return outcomeOf(reason, err)
@@ -86,6 +100,10 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 		}
 		losses = 0
 		job.ProgressKey = end.key
+		if suspects.rows > 0 {
+			suspects.clear(end.rows)
+			job.ends = endpoints{}
+		}
 		if size.retune(back.SubBatchSize) || size.observe(end.rows, time.Since(began)) {
 			job.ends = endpoints{} // they are of another size
 		}
@@ -102,11 +120,18 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 	return outcome{kind: kindDone}
 }
 
-// nextSubBatch runs the next sub-batch. It looks for its end, and for those of the sub-batches behind it, where they are not known.
-func (e *Executor) nextSubBatch(ctx context.Context, job *claimedJob, limit int) (back dbgen.JobProgressRow, end endpoint, err error) {
+// nextSubBatch runs the next sub-batch. It looks for its end where that is not known, and for those of the sub-batches behind it, unless only one is to be
+// of that size.
+func (e *Executor) nextSubBatch(
+	ctx context.Context, job *claimedJob, limit int, isOnlyOne bool,
+) (back dbgen.JobProgressRow, end endpoint, err error) {
 	if !job.ends.known() {
+		total := max(limit, int(*job.migration.BatchSize))
+		if isOnlyOne {
+			total = limit
+		}
 		rest := work.Range{After: job.ProgressKey, Until: job.UntilKey}
-		if job.ends, err = e.boundary(ctx, job.statements, rest, limit, max(limit, int(*job.migration.BatchSize))); err != nil {
+		if job.ends, err = e.boundary(ctx, job.statements, rest, limit, total); err != nil {
 			return back, end, err
 		}
 	}
@@ -173,16 +198,16 @@ func whyStop(ctx context.Context, enabled bool, status dbgen.MigrationStatus, on
 // outcomeOf is the end of a job between two sub-batches.
 func outcomeOf(reason string, err error) outcome {
 	if err != nil {
-		return ending(kindConnection, err)
+		return ending(kindConnection, err, nil)
 	}
 	return givenBack(reason)
 }
 
-func ending(kind kind, err error) outcome {
+func ending(kind kind, err error, row work.Key) outcome {
 	if kind == kindGivenBack {
 		return givenBack("the runner was stopped; the sub-batch in progress was rolled back")
 	}
-	return outcome{kind: kind, err: err}
+	return outcome{kind: kind, err: err, row: row}
 }
 
 // rollback ends what transaction is open. It does not depend on the caller's context: a stopped runner must give its job back.

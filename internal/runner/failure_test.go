@@ -33,7 +33,7 @@ func TestAFailingJobIsTriedAgainUpToTheLimitAndThenFailsItsMigration(t *testing.
 		WHERE previous_status = 'running' AND next_status = 'failed' AND exception_class = 'check_violation' AND exception_message LIKE '%not_33%'`))
 	require.Equal(t, []int32{1, 2, 3}, one[[]int32](w, `SELECT array_agg(attempt ORDER BY id) FROM bbm.batched_background_migration_job_transition_logs
 		WHERE next_status = 'failed'`))
-	require.Equal(t, 30, one[int](w, `SELECT sum(n)::int FROM public.items WHERE id <= 40`), "the sub-batches before the failing one are done, once")
+	require.Equal(t, 32, one[int](w, `SELECT sum(n)::int FROM public.items WHERE id <= 40`), "all before the failing row is done, once")
 	dbtest.CheckHistory(t, w.conn, "count")
 }
 
@@ -60,7 +60,7 @@ func TestADeferredConstraintFailsTheSubBatchAtCommit(t *testing.T) {
 	w.exec(`UPDATE bbm.batched_background_migrations SET max_attempts = 1`)
 	require.Error(t, w.runUntilIdle(parse(t, "count", increment)))
 	require.Equal(t, "raise_exception", one[string](w, `SELECT exception_class FROM bbm.batched_background_migration_jobs WHERE status = 'failed'`))
-	require.Zero(t, one[int](w, `SELECT sum(n) FROM public.items WHERE id BETWEEN 11 AND 20`))
+	require.Zero(t, one[int](w, `SELECT count(*) FROM public.items WHERE n <> (id < 15)::int AND id <= 20`), "all before the failing row is done, once")
 	dbtest.CheckHistory(t, w.conn, "count")
 }
 

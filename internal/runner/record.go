@@ -76,15 +76,19 @@ func (job *claimedJob) logSuccess(row dbgen.JobSucceedRow) {
 
 func (e *Executor) fail(ctx context.Context, job *claimedJob, end outcome) error {
 	class, message := exception(end.err)
+	if end.note != "" {
+		message = end.note + "; " + message
+	}
 	failed, err := e.queries.JobFail(ctx, e.conn, dbgen.JobFailParams{
 		JobID: job.ID, Claims: job.Claims, ExceptionClass: class, ExceptionMessage: message,
+		ExceptionKey: end.row, ExceptionConstraint: constraintOf(end.err), ExceptionPlace: end.place(job.migration.CursorColumns),
 		IsFatal: end.kind == kindDefinition, RetryBase: e.config.RetryBase, RetryLimit: e.config.RetryLimit, ChangedBy: e.identity,
 	})
 	if err != nil {
 		return err
 	}
 	delete(e.targets, job.migration.ID) // what failed may be what we remember of the table
-	job.log.Error("job failed", "attempts", failed.Attempts, "exception", class, "error", message)
+	job.log.Error("job failed", "attempts", failed.Attempts, "exception", class, "error", message, "key", end.row)
 	if failed.IsMigrationFailed {
 		job.log.Error("migration failed")
 		e.config.Report(ctx, end.err, map[string]string{

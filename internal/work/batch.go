@@ -67,7 +67,7 @@ func (s *Statements) expandFor(b Batch, sql string) (string, []any, error) {
 		return "", nil, err
 	}
 	r := Range{b.After, b.Until}
-	shape := shapeOf(len(s.target.Columns), r)
+	shape := s.shapeOf(r)
 	return s.bind(s.expand(t, shape), shape, r, b.Arguments)
 }
 

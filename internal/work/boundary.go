@@ -16,7 +16,7 @@ import (
 //
 // Where the work has a scope, only its rows are counted and walked over. Keys that do not fit the cursor give no values, which the driver refuses.
 func (s *Statements) Boundary(r Range, limit, total int) (sql string, values []any) {
-	shape := shapeOf(len(s.target.Columns), r)
+	shape := s.shapeOf(r)
 	values = shape.values(r)
 	if values != nil {
 		values = append(values, int64(min(limit, total)), int64(total))

@@ -13,6 +13,7 @@ type shape struct {
 	columns int
 	first   bool // no lower bound
 	shared  int  // less than columns, so that one column at least bounds the range
+	single  bool // not the range but the row of its upper key alone
 }
 
 func shapeOf(columns int, r Range) shape {
@@ -33,7 +34,7 @@ func allShapes(columns int) []shape {
 }
 
 func (s shape) index() int {
-	if s.first {
+	if s.first || s.single {
 		return 0
 	}
 	return 1 + s.shared
@@ -41,7 +42,7 @@ func (s shape) index() int {
 
 // parameters is how many parameters the range takes: $1 to $parameters. Shared values stand once.
 func (s shape) parameters() int {
-	if s.first {
+	if s.first || s.single {
 		return s.columns
 	}
 	return 2*s.columns - s.shared
@@ -51,7 +52,7 @@ func (s shape) parameters() int {
 func (s shape) after(column int) int { return column + 1 }
 
 func (s shape) until(column int) int {
-	if s.first || column < s.shared {
+	if s.first || s.single || column < s.shared {
 		return column + 1
 	}
 	return column + 1 + s.columns - s.shared
@@ -59,12 +60,14 @@ func (s shape) until(column int) int {
 
 // values are the parameters of a range of this shape. Keys that do not fit the cursor give none, so that the driver refuses the statement.
 func (s shape) values(r Range) []any {
-	if len(r.Until) != s.columns || !s.first && len(r.After) != s.columns {
+	if len(r.Until) != s.columns || !s.first && !s.single && len(r.After) != s.columns {
 		return nil
 	}
 	values := make([]any, 0, s.parameters()+1)
-	for _, value := range r.After {
-		values = append(values, value)
+	if !s.single {
+		for _, value := range r.After {
+			values = append(values, value)
+		}
 	}
 	for _, value := range r.Until[s.shared:] {
 		values = append(values, value)
@@ -74,7 +77,7 @@ func (s shape) values(r Range) []any {
 
 // predicate writes the range in parentheses.
 func (s shape) predicate(columns []Column, alias string) string {
-	if s.first {
+	if s.first || s.single {
 		return s.between(columns, alias, nil)
 	}
 	return s.between(columns, alias, func(i int) string { return value(s.after(i), columns[i]) })
@@ -96,6 +99,15 @@ func (s shape) between(columns []Column, alias string, after func(column int) st
 			bounds = append(bounds, bound(i))
 		}
 		terms = append(terms, fmt.Sprintf("(%s) %s (%s)", strings.Join(names, ", "), operator, strings.Join(bounds, ", ")))
+	}
+	if s.single {
+		for i := range s.columns {
+			compare(i, "=", until)
+		}
+		if after != nil {
+			compare(s.columns-1, ">", after) // nothing is
+		}
+		return "(" + strings.Join(terms, " AND ") + ")"
 	}
 	for i := range s.shared {
 		compare(i, "=", until)

@@ -48,6 +48,7 @@ type Statements struct {
 	from    string // the quoted table AS u
 	types   map[string]string
 	lastKey string
+	single  bool
 	bounds  []string    // the boundary query by shape
 	works   []statement // the work by shape; nil for a Go work
 	cache   templateCache
@@ -64,13 +65,24 @@ const ownAlias = "u"
 
 // NewStatements builds the texts. The target's columns are the work's cursor, and their types are allowed (see [KeyTypeAllowed]).
 func NewStatements(w *Work, target Target) *Statements {
-	s := &Statements{work: w, target: target, types: make(map[string]string, len(w.Arguments))}
+	return newStatements(w, target, false)
+}
+
+// SingleRow returns the same statements for ranges that mean the row of their upper key alone, whatever else has come to be between their keys.
+func (s *Statements) SingleRow() *Statements { return newStatements(s.work, s.target, true) }
+
+func newStatements(w *Work, target Target, single bool) *Statements {
+	s := &Statements{work: w, target: target, types: make(map[string]string, len(w.Arguments)), single: single}
 	for _, argument := range w.Arguments {
 		s.types[argument.Name] = argument.Type
 	}
 	s.from = pgx.Identifier{target.Schema, target.Table}.Sanitize() + " AS " + ownAlias
 	s.lastKey = s.buildLastKey()
-	for _, shape := range allShapes(len(target.Columns)) {
+	shapes := allShapes(len(target.Columns))
+	if single {
+		shapes = []shape{{columns: len(target.Columns), single: true}}
+	}
+	for _, shape := range shapes {
 		s.bounds = append(s.bounds, s.buildBoundary(shape))
 		if w.statement != nil {
 			s.works = append(s.works, s.expand(w.statement, shape))
@@ -79,13 +91,21 @@ func NewStatements(w *Work, target Target) *Statements {
 	return s
 }
 
+// shapeOf is the shape of the texts for a range.
+func (s *Statements) shapeOf(r Range) shape {
+	if s.single {
+		return shape{columns: len(s.target.Columns), single: true}
+	}
+	return shapeOf(len(s.target.Columns), r)
+}
+
 // Work returns the work's statement for a range. It returns an error when the keys do not fit the cursor or an argument is missing; a Go
 // work has no statement.
 func (s *Statements) Work(r Range, arguments Arguments) (sql string, values []any, err error) {
 	if s.works == nil {
 		return "", nil, fmt.Errorf("work %q is written in Go: it has no statement", s.work.Name)
 	}
-	shape := shapeOf(len(s.target.Columns), r)
+	shape := s.shapeOf(r)
 	return s.bind(s.works[shape.index()], shape, r, arguments)
 }
 

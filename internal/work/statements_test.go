@@ -75,6 +75,23 @@ func TestTheRangePredicateSharesLeadingValues(t *testing.T) {
 	}
 }
 
+func TestTheStatementsOfASingleRowAreAboutItsKeyAlone(t *testing.T) {
+	t.Parallel()
+	w := parsed(t, strings.Replace(file(`DELETE FROM public.t AS t WHERE @batch(t)`), "cursor: id", "cursor: a, b", 1))
+	s := NewStatements(w, Target{Schema: "public", Table: "t", Columns: []Column{{"a", "integer"}, {"b", "text"}}}).SingleRow()
+	for _, after := range []Key{nil, {"1", "w"}, {"0", "z"}} {
+		r := Range{after, Key{"1", "x"}}
+		sql, values, err := s.Work(r, nil)
+		require.NoError(t, err)
+		assert.Equal(t, `DELETE FROM public.t AS t WHERE ("t"."a" = $1::text::integer AND "t"."b" = $2::text::text)`, sql)
+		assert.Equal(t, []any{"1", "x"}, values)
+		boundary, values := s.Boundary(r, 7, 70)
+		assert.Contains(t, boundary, `"u"."a" = $1::text::integer AND "u"."b" = $2::text::text`)
+		assert.NotContains(t, boundary, "<=", "no bounds")
+		assert.Equal(t, []any{"1", "x", int64(7), int64(70)}, values)
+	}
+}
+
 func TestAnUnqualifiedBatchNamesBareColumns(t *testing.T) {
 	t.Parallel()
 	s := NewStatements(parsed(t, file("DELETE FROM public.t WHERE @batch;")), users)
