@@ -18,6 +18,8 @@ func (a *app) newEnqueueCommand() *cobra.Command {
 		pairs                                             []string
 		batchSize, subBatchSize, maxAttempts, parallelism int
 		interval, pause                                   time.Duration
+		onRowError                                        string
+		quarantineLimit                                   int
 	)
 	cmd := &cobra.Command{
 		Use:   "enqueue WORK",
@@ -43,6 +45,8 @@ changes nothing and succeeds, so that a deploy may be repeated. What the flags l
 			options.Parallelism = given(cmd, "parallelism", &parallelism)
 			options.Interval = given(cmd, "interval", &interval)
 			options.Pause = given(cmd, "pause", &pause)
+			options.OnRowError = given(cmd, "on-row-error", &onRowError)
+			options.QuarantineLimit = given(cmd, "quarantine-limit", &quarantineLimit)
 			return a.enqueue(cmd.Context(), options)
 		},
 	}
@@ -55,8 +59,12 @@ changes nothing and succeeds, so that a deploy may be repeated. What the flags l
 	flags.DurationVar(&pause, "pause", 0, "time between two sub-batches (default 0s)")
 	flags.IntVar(&maxAttempts, "max-attempts", 0, "`failures` of one job that fail the migration (default 5)")
 	flags.IntVar(&parallelism, "parallelism", 0, "`jobs` that may run at once, slots permitting (default 1)")
+	flags.StringVar(&onRowError, "on-row-error", "", "`POLICY` for a row that fails on its data: fail (default), or quarantine: it is left out and listed")
+	flags.IntVar(&quarantineLimit, "quarantine-limit", 0, "`rows` that may be left out (default 100)")
 	flags.BoolVar(&options.Paused, "paused", false, "create it paused; start it with resume")
 	flags.BoolVar(&options.DryRun, "dry-run", false, "check everything and say what would be created")
+	_ = cmd.RegisterFlagCompletionFunc("on-row-error", cobra.FixedCompletions(
+		[]cobra.Completion{"fail", "quarantine"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

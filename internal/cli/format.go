@@ -74,5 +74,8 @@ func clip(text string, most int) string {
 	return string(runes[:most-1]) + "…"
 }
 
+// longKey is how much of a key a line of a list or a message holds.
+const longKey = 60
+
 // longText is how much of a message a line of a list holds; --json has all of it.
 const longText = 160

@@ -46,14 +46,26 @@ func jobCells(j control.Job) []string {
 	if j.StartedAt != nil && j.FinishedAt != nil {
 		took = span(j.FinishedAt.Sub(*j.StartedAt))
 	}
-	failure := optional(j.ExceptionClass, verbatim)
-	if j.ExceptionMessage != nil {
-		failure += ": " + clip(*j.ExceptionMessage, longText)
-	}
 	return []string{
 		fmt.Sprint(j.ID), j.Status, keyText(j.AfterKey), keyText(j.UntilKey), count(j.ProcessedRows), count(j.AffectedRows),
-		fmt.Sprint(j.Attempts), optional(j.StartedAt, instant), took, failure,
+		fmt.Sprint(j.Attempts), optional(j.StartedAt, instant), took,
+		exceptionText(j.ExceptionClass, j.ExceptionKey, j.ExceptionConstraint, j.ExceptionMessage),
 	}
+}
+
+// exceptionText is what went wrong, on one line: check_violation on (4711), constraint balance_check: new row for …
+func exceptionText(class *string, key []string, constraint, message *string) string {
+	text := optional(class, verbatim)
+	if key != nil {
+		text += fmt.Sprintf(" on (%s)", clip(keyText(key), longKey))
+	}
+	if constraint != nil {
+		text += ", constraint " + *constraint
+	}
+	if message != nil {
+		text += ": " + clip(*message, longText)
+	}
+	return text
 }
 
 // rows is where pages of rows are written to as they come.

@@ -68,13 +68,9 @@ func (a *app) logs(ctx context.Context, c *control.Control, name string, asJSON,
 }
 
 func jobLogCells(l control.LogRow) []string {
-	details := optional(l.ExceptionClass, verbatim)
-	if l.ExceptionMessage != nil {
-		details += ": " + clip(*l.ExceptionMessage, longText)
-	}
 	return []string{
 		instant(l.CreatedAt), fmt.Sprint(l.JobID), optional(l.PreviousStatus, verbatim), l.NextStatus,
-		fmt.Sprint(l.Attempt), details,
+		fmt.Sprint(l.Attempt), exceptionText(l.ExceptionClass, l.ExceptionKey, l.ExceptionConstraint, l.ExceptionMessage),
 	}
 }
 

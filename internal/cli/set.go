@@ -29,6 +29,9 @@ func (a *app) newSetCommand() *cobra.Command {
   max_attempts    failures of one job that fail the migration
   asynchronous_commit
                   on (default): sub-batches commit without waiting for the disk; off: each waits
+  on_row_error    fail (default): a row that fails on its data fails the attempt; quarantine: it is left out and listed
+  quarantine_limit
+                  rows that may be left out
 
 With --fleet: slots, the jobs that the whole fleet may execute at once.`,
 		Example: fmt.Sprintf(`  %[1]s set users_email_lower pause=250ms sub_batch_size=500
@@ -113,6 +116,8 @@ var tunables = map[string]func(o *control.SetOptions, value string) error{
 	"parallelism":         func(o *control.SetOptions, value string) error { return readInt(&o.Parallelism, value, "") },
 	"max_attempts":        func(o *control.SetOptions, value string) error { return readInt(&o.MaxAttempts, value, "") },
 	"asynchronous_commit": func(o *control.SetOptions, value string) error { return readSwitch(&o.AsynchronousCommit, value) },
+	"on_row_error":        func(o *control.SetOptions, value string) error { o.OnRowError = &value; return nil },
+	"quarantine_limit":    func(o *control.SetOptions, value string) error { return readInt(&o.QuarantineLimit, value, "") },
 	"pause":               func(o *control.SetOptions, value string) error { return readDuration(&o.Pause, value) },
 	"interval":            func(o *control.SetOptions, value string) error { return readDuration(&o.Interval, value) },
 }

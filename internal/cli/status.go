@@ -68,13 +68,26 @@ func (a *app) printMigrations(migrations []control.Migration) {
 func reason(m control.Migration) string {
 	switch {
 	case m.Failure != nil:
-		return fmt.Sprintf("%s: %s", m.Failure.Code, m.Failure.Message)
+		return visible(fmt.Sprintf("%s: %s", m.Failure.Code, m.Failure.Message))
 	case m.WaitingFor != nil:
 		return *m.WaitingFor
 	case m.Hold != nil:
 		return fmt.Sprintf("on hold until %s: %s", instant(m.Hold.Until), m.Hold.Reason)
+	case m.LeftOut > 0:
+		return leftOut(m)
 	}
 	return ""
+}
+
+// leftOut says how many rows were left out, and where they are listed; "" for none.
+func leftOut(m control.Migration) string {
+	switch m.LeftOut {
+	case 0:
+		return ""
+	case 1:
+		return "1 row left out (see: bbm-runner quarantine list " + m.Name + ")"
+	}
+	return fmt.Sprintf("%s rows left out (see: bbm-runner quarantine list %s)", count(m.LeftOut), m.Name)
 }
 
 // rowsOf says how many rows are processed; the total is an estimate until the end.

@@ -19,7 +19,10 @@ func (a *app) printMigration(m control.Migration) {
 	lines := [][2]string{
 		{"status", status},
 		{"why", reason(m)},
+		{"left out", leftOutBeside(m)},
 		{"progress", fmt.Sprintf("%s, %s rows, %s changed", percent(m.Progress), rowsOf(m), count(m.AffectedRows))},
+		{"failed row", failedRow(m.FailedRow)},
+		{"next", nextStep(m)},
 		{"rate", rateOf(m)},
 		{"left", leftOf(m)},
 		{"jobs", fmt.Sprintf("%s succeeded, %s running, %s pending, %s failed",
@@ -36,6 +39,7 @@ func (a *app) printMigration(m control.Migration) {
 		{"pause", d.Pause.String()},
 		{"max attempts", int4(d.MaxAttempts)},
 		{"parallelism", int4(d.Parallelism)},
+		{"on row error", rowErrorPolicy(d)},
 		{"enqueued by", d.EnqueuedBy},
 		{"created at", instant(m.CreatedAt)},
 		{"started at", optional(m.StartedAt, instant)},
@@ -50,6 +54,48 @@ func (a *app) printMigration(m control.Migration) {
 			fmt.Fprintf(a.Stdout, "  %-14s  %s\n", line[0], line[1])
 		}
 	}
+}
+
+// failedRow names the row on which a job failed last, and the rule that it breaks.
+func failedRow(row *control.FailedRow) string {
+	if row == nil {
+		return ""
+	}
+	return visible(fmt.Sprintf("(%s) = (%s): %s (job %d, failures %d)", work.WriteNames(row.Cursor), clip(keyText(row.Key), longKey),
+		exceptionText(&row.Exception, nil, row.Constraint, &row.Message), row.Job, row.Attempts))
+}
+
+// leftOutBeside is leftOut where another reason was given already.
+func leftOutBeside(m control.Migration) string {
+	if reason(m) == leftOut(m) {
+		return ""
+	}
+	return leftOut(m)
+}
+
+// nextStep says what whoever is on call can do about a row that fails, or that was left out.
+func nextStep(m control.Migration) string {
+	switch {
+	case m.FailedRow == nil && m.LeftOut > 0 && m.Status != "cancelled":
+		return "mend the rows or the work, then: bbm-runner quarantine retry " + m.Name
+	case m.FailedRow == nil || m.Status == "cancelled":
+		return ""
+	case m.Status != "failed":
+		return "mend the row, and the next attempt goes on"
+	case m.LeftOut >= int64(m.Details.Quarantine):
+		return fmt.Sprintf("mend the rows or the work, then: bbm-runner quarantine retry %[1]s, and: bbm-runner retry %[1]s", m.Name)
+	case m.Details.OnRowError == "quarantine":
+		return "bbm-runner retry " + m.Name
+	}
+	return fmt.Sprintf("mend the row or the work, then: bbm-runner retry %[1]s (a mended work: --accept-work); or leave such rows out: "+
+		"bbm-runner set %[1]s on_row_error=quarantine, then retry", m.Name)
+}
+
+func rowErrorPolicy(d control.Details) string {
+	if d.OnRowError != "quarantine" {
+		return d.OnRowError
+	}
+	return fmt.Sprintf("%s, at most %s rows", d.OnRowError, int4(d.Quarantine))
 }
 
 func finished(m control.Migration) string {
