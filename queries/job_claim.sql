@@ -95,9 +95,11 @@ FROM new_job AS j;
 
 -- name: JobRecover :many
 -- Puts the jobs of a slot whose runner is gone back to pending; they go on from their progress_key. The last of stall_limit losses in a row
--- without progress is a failed attempt, so that a work that takes its connection down comes to an end. No row: none was running there.
+-- without progress is a failed attempt, so that a work that takes its connection down comes to an end. From the second on, the job waits, twice as
+-- long as slowDown holds its migration: other jobs go first. No row: none was running there.
 -- Called by: runner.(*Executor).recoverSlot, which holds the lock of the slot since an earlier statement.
--- Index: batched_background_migration_jobs_running_slot_idx, batched_background_migrations_pkey.
+-- Index: batched_background_migration_jobs_running_slot_idx, batched_background_migrations_pkey; other jobs by
+-- batched_background_migration_jobs_unsucceeded_idx.
 -- Locks: the rows of the jobs, then of migrations that fail, until commit.
 WITH lost_job AS (
     SELECT j.id, j.stalls + 1 >= @stall_limit::integer AS is_stalled
@@ -112,7 +114,10 @@ WITH lost_job AS (
         status = CASE WHEN l.is_stalled THEN 'failed' ELSE 'pending' END::bbm.job_status,
         attempts = j.attempts + l.is_stalled::integer,
         stalls = CASE WHEN l.is_stalled THEN 0 ELSE j.stalls + 1 END,
-        next_attempt_at = coalesce(sqlc.narg('now')::timestamptz, now()),
+        next_attempt_at = coalesce(sqlc.narg('now')::timestamptz, now()) + CASE
+            WHEN j.stalls = 0 THEN interval '0'
+            ELSE 2 * least(sqlc.arg(retry_base)::interval * power(2, least(j.stalls - 1 + j.attempts, 30)), @retry_limit::interval)
+        END,
         exception_class = 'RunnerLost',
         exception_message = left('the connection of ' || j.runner || ' ended while it held slot ' || j.slot, 1000),
         exception_key = NULL,
@@ -167,6 +172,15 @@ SELECT
     j.progress_key,
     j.stalls,
     j.exception_message,
+    (
+        -- Losses in a row of other jobs of the migration, the first of each not counted.
+        SELECT coalesce(sum(o.stalls - 1), 0)
+        FROM bbm.batched_background_migration_jobs AS o
+        WHERE o.batched_background_migration_id = m.id
+          AND o.finished_at IS NULL
+          AND o.stalls > 1
+          AND o.id <> j.id
+    )::bigint AS losses_of_others,
     m.id AS migration_id,
     m.name AS migration_name,
     m.work_name,

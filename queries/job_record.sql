@@ -61,6 +61,7 @@ WITH failed_job AS (
     SET
         status = 'failed',
         attempts = j.attempts + 1,
+        stalls = 0,
         next_attempt_at = coalesce(sqlc.narg('now')::timestamptz, now())
         + least(sqlc.arg(retry_base)::interval * power(2, least(j.attempts, 30)), @retry_limit::interval) * (0.75 + random() / 2),
         exception_class = left(@exception_class::text, 100),
@@ -121,7 +122,8 @@ SELECT
 FROM failed_job AS j;
 
 -- name: JobRelease :one
--- Gives a running job back before its end: it goes on from its progress_key when it is claimed again. No row: it is no longer ours.
+-- Gives a running job back before its end: it goes on from its progress_key when it is claimed again, after retry_in. stalls: how often it was
+-- interrupted in a row without progress. No row: it is no longer ours.
 -- Called by: runner.(*Executor).record.
 -- Index: batched_background_migration_jobs_pkey.
 -- Locks: the row of the job, until commit.
@@ -129,7 +131,8 @@ WITH released_job AS (
     UPDATE bbm.batched_background_migration_jobs AS j
     SET
         status = 'pending',
-        next_attempt_at = coalesce(sqlc.narg('now')::timestamptz, now()),
+        stalls = @stalls::integer,
+        next_attempt_at = coalesce(sqlc.narg('now')::timestamptz, now()) + sqlc.arg(retry_in)::interval,
         exception_class = left(@exception_class::text, 100),
         exception_message = left(@exception_message::text, 1000),
         exception_key = NULL,

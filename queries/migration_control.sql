@@ -232,6 +232,26 @@ WHERE m.id = @migration_id
   AND m.status IN ('active', 'running')
   AND m.on_hold_until IS NOT NULL;
 
+-- name: MigrationMakeDue :exec
+-- Lets the jobs that wait for their next attempt go at once. A last start in the future, of a clock that was set back, is taken for now.
+-- Called by: control.(*Control).Resume, which holds the row.
+-- Index: batched_background_migrations_pkey, batched_background_migration_jobs_waiting_idx.
+-- Locks: the rows of the migration and of its waiting jobs, until commit.
+WITH due_job AS (
+    UPDATE bbm.batched_background_migration_jobs AS j
+    SET
+        next_attempt_at = now(),
+        updated_at = now()
+    WHERE j.batched_background_migration_id = @migration_id
+      AND j.status IN ('pending', 'failed')
+      AND j.next_attempt_at > now()
+)
+
+UPDATE bbm.batched_background_migrations AS m
+SET last_claimed_at = now()
+WHERE m.id = @migration_id
+  AND m.last_claimed_at > now();
+
 -- name: MigrationDelete :execrows
 -- Forgets a migration that has ended, with its jobs and its history; 0 when it has not, or a job of it still runs.
 -- Called by: control.(*Control).Delete, which holds the row.

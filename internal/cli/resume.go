@@ -13,7 +13,7 @@ func (a *app) newResumeCommand() *cobra.Command {
 	return a.newTransitionCommand(transition{
 		verb:  "resume",
 		short: "Let paused migrations go on, and lift holds",
-		long: `Lets a paused migration go on from where it stopped, and lifts a hold before its time. Where the work was changed since the enqueue, runners that
+		long: `Lets a paused migration go on from where it stopped, lifts a hold before its time, and tries failed jobs again at once. Where the work was changed since the enqueue, runners that
 have the new version leave the migration alone until it is resumed with --accept-work.`,
 		from:        []string{"paused"},
 		acceptsWork: true,

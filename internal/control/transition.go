@@ -37,7 +37,7 @@ func (c *Control) Pause(ctx context.Context, name, reason string) error {
 	})
 }
 
-// Resume lets a paused migration go on, and lifts a hold of one that is not paused. acceptWork adopts the present version of the work, which
+// Resume lets a paused migration go on, and lifts a hold of one that is not paused; jobs that wait for their next attempt go at once. acceptWork adopts the present version of the work, which
 // must be in Works, when another is pinned. A migration that has ended or failed is an [*InputError].
 func (c *Control) Resume(ctx context.Context, name, reason string, acceptWork bool) error {
 	adoption, err := c.examine(ctx, name, acceptWork, paused, active, running)
@@ -54,6 +54,9 @@ func (c *Control) Resume(ctx context.Context, name, reason string, acceptWork bo
 		}
 		if err := adoption.check(ctx, tx, m); err != nil {
 			return err
+		}
+		if err := queries.MigrationMakeDue(ctx, tx, m.ID); err != nil {
+			return wrap(err, "make the jobs due of", name)
 		}
 		if m.Status != paused && adoption == nil {
 			_, err := queries.MigrationUnhold(ctx, tx, m.ID)

@@ -39,6 +39,8 @@ func waitingFor(f dbgen.MigrationListFactsRow) string {
 		return "its runner is lost; the next poll of another puts the job back"
 	case isAllCut(m) && f.NextAttemptAt != nil && f.NextAttemptAt.After(f.ObservedAt):
 		return fmt.Sprintf("waiting until %s for the next attempt of a job", clock(*f.NextAttemptAt))
+	case isFromTheFuture(f):
+		return fmt.Sprintf("the clock of the server was set back: its last job started at %s; to go on: bbm-runner resume %s", clock(*m.LastClaimedAt), m.Name)
 	case isBetweenJobs(f):
 		return fmt.Sprintf("waiting until %s for its interval of %s", clock(m.LastClaimedAt.Add(m.JobInterval)), m.JobInterval)
 	}
@@ -55,6 +57,12 @@ func hasJustChanged(f dbgen.MigrationListFactsRow) bool {
 // isAllCut reports whether no new job can be cut.
 func isAllCut(m dbgen.Migration) bool {
 	return m.MaxKey != nil && slices.Equal(m.FrontierKey, m.MaxKey)
+}
+
+// isFromTheFuture reports whether a job has started later than now, and not just by the clocks of two transactions.
+func isFromTheFuture(f dbgen.MigrationListFactsRow) bool {
+	const skew = time.Minute
+	return f.Migration.LastClaimedAt != nil && f.Migration.LastClaimedAt.After(f.ObservedAt.Add(skew))
 }
 
 // isBetweenJobs reports whether the interval since the last start of a job has not passed.

@@ -79,6 +79,13 @@ func TestWhatHasPassedIsNoReason(t *testing.T) {
 	assert.Empty(t, waitingFor(f), "new jobs can be cut while a failed one waits")
 }
 
+func TestAClockThatWasSetBackIsAReason(t *testing.T) {
+	t.Parallel()
+	f := going()
+	f.Migration.LastClaimedAt = ptr(f.ObservedAt.Add(time.Hour))
+	assert.Equal(t, "the clock of the server was set back: its last job started at 2024-05-06T08:08:09Z; to go on: bbm-runner resume m", waitingFor(f))
+}
+
 func TestProgressIsOneOnlyWhenFinished(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -267,7 +267,10 @@ WITH lost_job AS (
         status = CASE WHEN l.is_stalled THEN 'failed' ELSE 'pending' END::bbm.job_status,
         attempts = j.attempts + l.is_stalled::integer,
         stalls = CASE WHEN l.is_stalled THEN 0 ELSE j.stalls + 1 END,
-        next_attempt_at = coalesce($3::timestamptz, now()),
+        next_attempt_at = coalesce($3::timestamptz, now()) + CASE
+            WHEN j.stalls = 0 THEN interval '0'
+            ELSE 2 * least($4::interval * power(2, least(j.stalls - 1 + j.attempts, 30)), $5::interval)
+        END,
         exception_class = 'RunnerLost',
         exception_message = left('the connection of ' || j.runner || ' ended while it held slot ' || j.slot, 1000),
         exception_key = NULL,
@@ -311,7 +314,7 @@ WITH lost_job AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
     )
-    SELECT m.id, m.updated_at, l.status, m.status, $4::text, m.failure_message
+    SELECT m.id, m.updated_at, l.status, m.status, $6::text, m.failure_message
     FROM failed_migration AS m
     JOIN locked_migration AS l ON l.id = m.id
 )
@@ -322,6 +325,15 @@ SELECT
     j.progress_key,
     j.stalls,
     j.exception_message,
+    (
+        -- Losses in a row of other jobs of the migration, the first of each not counted.
+        SELECT coalesce(sum(o.stalls - 1), 0)
+        FROM bbm.batched_background_migration_jobs AS o
+        WHERE o.batched_background_migration_id = m.id
+          AND o.finished_at IS NULL
+          AND o.stalls > 1
+          AND o.id <> j.id
+    )::bigint AS losses_of_others,
     m.id AS migration_id,
     m.name AS migration_name,
     m.work_name,
@@ -341,6 +353,8 @@ type JobRecoverParams struct {
 	StallLimit int32
 	Slot       int32
 	Now        *time.Time
+	RetryBase  time.Duration
+	RetryLimit time.Duration
 	ChangedBy  string
 }
 
@@ -350,6 +364,7 @@ type JobRecoverRow struct {
 	ProgressKey       []string
 	Stalls            int32
 	ExceptionMessage  *string
+	LossesOfOthers    int64
 	MigrationID       int64
 	MigrationName     string
 	WorkName          string
@@ -357,15 +372,19 @@ type JobRecoverRow struct {
 }
 
 // Puts the jobs of a slot whose runner is gone back to pending; they go on from their progress_key. The last of stall_limit losses in a row
-// without progress is a failed attempt, so that a work that takes its connection down comes to an end. No row: none was running there.
+// without progress is a failed attempt, so that a work that takes its connection down comes to an end. From the second on, the job waits, twice as
+// long as slowDown holds its migration: other jobs go first. No row: none was running there.
 // Called by: runner.(*Executor).recoverSlot, which holds the lock of the slot since an earlier statement.
-// Index: batched_background_migration_jobs_running_slot_idx, batched_background_migrations_pkey.
+// Index: batched_background_migration_jobs_running_slot_idx, batched_background_migrations_pkey; other jobs by
+// batched_background_migration_jobs_unsucceeded_idx.
 // Locks: the rows of the jobs, then of migrations that fail, until commit.
 func (q *Queries) JobRecover(ctx context.Context, db DBTX, arg JobRecoverParams) ([]JobRecoverRow, error) {
 	rows, err := db.Query(ctx, JobRecover,
 		arg.StallLimit,
 		arg.Slot,
 		arg.Now,
+		arg.RetryBase,
+		arg.RetryLimit,
 		arg.ChangedBy,
 	)
 	if err != nil {
@@ -381,6 +400,7 @@ func (q *Queries) JobRecover(ctx context.Context, db DBTX, arg JobRecoverParams)
 			&i.ProgressKey,
 			&i.Stalls,
 			&i.ExceptionMessage,
+			&i.LossesOfOthers,
 			&i.MigrationID,
 			&i.MigrationName,
 			&i.WorkName,

@@ -16,6 +16,7 @@ WITH failed_job AS (
     SET
         status = 'failed',
         attempts = j.attempts + 1,
+        stalls = 0,
         next_attempt_at = coalesce($1::timestamptz, now())
         + least($2::interval * power(2, least(j.attempts, 30)), $3::interval) * (0.75 + random() / 2),
         exception_class = left($4::text, 100),
@@ -128,15 +129,16 @@ WITH released_job AS (
     UPDATE bbm.batched_background_migration_jobs AS j
     SET
         status = 'pending',
-        next_attempt_at = coalesce($1::timestamptz, now()),
-        exception_class = left($2::text, 100),
-        exception_message = left($3::text, 1000),
+        stalls = $1::integer,
+        next_attempt_at = coalesce($2::timestamptz, now()) + $3::interval,
+        exception_class = left($4::text, 100),
+        exception_message = left($5::text, 1000),
         exception_key = NULL,
         exception_constraint = NULL,
-        updated_at = coalesce($1::timestamptz, now())
-    WHERE j.id = $4
+        updated_at = coalesce($2::timestamptz, now())
+    WHERE j.id = $6
       AND j.status = 'running'
-      AND j.claims = $5
+      AND j.claims = $7
     RETURNING j.id, j.batched_background_migration_id, j.pass, j.is_single_row, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.exception_key, j.exception_constraint, j.created_at, j.updated_at, j.started_at, j.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
@@ -151,20 +153,25 @@ FROM released_job AS j
 `
 
 type JobReleaseParams struct {
+	Stalls           int32
 	Now              *time.Time
+	RetryIn          time.Duration
 	ExceptionClass   string
 	ExceptionMessage string
 	JobID            int64
 	Claims           int64
 }
 
-// Gives a running job back before its end: it goes on from its progress_key when it is claimed again. No row: it is no longer ours.
+// Gives a running job back before its end: it goes on from its progress_key when it is claimed again, after retry_in. stalls: how often it was
+// interrupted in a row without progress. No row: it is no longer ours.
 // Called by: runner.(*Executor).record.
 // Index: batched_background_migration_jobs_pkey.
 // Locks: the row of the job, until commit.
 func (q *Queries) JobRelease(ctx context.Context, db DBTX, arg JobReleaseParams) (int64, error) {
 	row := db.QueryRow(ctx, JobRelease,
+		arg.Stalls,
 		arg.Now,
+		arg.RetryIn,
 		arg.ExceptionClass,
 		arg.ExceptionMessage,
 		arg.JobID,

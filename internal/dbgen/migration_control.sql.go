@@ -202,6 +202,32 @@ func (q *Queries) MigrationLock(ctx context.Context, db DBTX, name string) (Migr
 	return i, err
 }
 
+const MigrationMakeDue = `-- name: MigrationMakeDue :exec
+WITH due_job AS (
+    UPDATE bbm.batched_background_migration_jobs AS j
+    SET
+        next_attempt_at = now(),
+        updated_at = now()
+    WHERE j.batched_background_migration_id = $1
+      AND j.status IN ('pending', 'failed')
+      AND j.next_attempt_at > now()
+)
+
+UPDATE bbm.batched_background_migrations AS m
+SET last_claimed_at = now()
+WHERE m.id = $1
+  AND m.last_claimed_at > now()
+`
+
+// Lets the jobs that wait for their next attempt go at once. A last start in the future, of a clock that was set back, is taken for now.
+// Called by: control.(*Control).Resume, which holds the row.
+// Index: batched_background_migrations_pkey, batched_background_migration_jobs_waiting_idx.
+// Locks: the rows of the migration and of its waiting jobs, until commit.
+func (q *Queries) MigrationMakeDue(ctx context.Context, db DBTX, migrationID int64) error {
+	_, err := db.Exec(ctx, MigrationMakeDue, migrationID)
+	return err
+}
+
 const MigrationPause = `-- name: MigrationPause :one
 WITH locked_migration AS (
     SELECT m.id, m.status

@@ -8,16 +8,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/bbm-runner/bbm-runner/internal/session"
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
 // endsLive is how long ends found ahead are good for: what others insert into a sub-batch's range after it was looked at makes it larger than asked,
 // and is not in its count.
 const endsLive = 10 * time.Second
-
-// mostPieces bounds how many ends one walk finds: each costs a descent of the index, so that a walk for sub-batches of one row would take as long as
-// their work.
-const mostPieces = 1_000
 
 // endpoint is where a job or a sub-batch ends, and how many rows its range held when it was looked at.
 type endpoint struct {
@@ -52,11 +49,12 @@ func (e *endpoints) next(rows int) (end endpoint) {
 // uncounted are the rows of what is left behind the last full piece of a range.
 const uncounted = -1
 
-// boundary finds the ends of the next sub-batches of limit rows in the next total rows of a range, in a transaction of its own. The last is the
-// range's own end where it holds no more. Its error is [ErrJobEndpointNotFound].
+// boundary finds the ends of the next sub-batches of limit rows in the next total rows of a range, in a transaction of its own that waits for locks as
+// short as a sub-batch may. The last is the range's own end where it holds no more. Its error is [ErrJobEndpointNotFound].
 func (e *Executor) boundary(ctx context.Context, s *work.Statements, r work.Range, limit, total int) (found endpoints, err error) {
 	var p pipeline
 	p.batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
+	p.batch.Queue("SELECT set_config('lock_timeout', $1, true)", session.Milliseconds(e.config.LockTimeout))
 	p.queueBoundary(s, r, limit, total)
 	p.batch.Queue("COMMIT")
 	p.send(ctx, e.conn)
@@ -65,8 +63,10 @@ func (e *Executor) boundary(ctx context.Context, s *work.Statements, r work.Rang
 			err = fmt.Errorf("%w: %w", ErrJobEndpointNotFound, closeErr)
 		}
 	}()
-	if _, err := p.results.Exec(); err != nil {
-		return found, fmt.Errorf("%w: %w", ErrJobEndpointNotFound, err)
+	for range 2 {
+		if _, err := p.results.Exec(); err != nil {
+			return found, fmt.Errorf("%w: %w", ErrJobEndpointNotFound, err)
+		}
 	}
 	return p.readBoundary(r, total)
 }
@@ -89,7 +89,7 @@ func (p *pipeline) readBoundary(r work.Range, total int) (found endpoints, err e
 	}
 	rows, err := p.results.Query()
 	if err != nil {
-		return found, err
+		return found, &workError{err}
 	}
 	var (
 		piece, count, sum int64
@@ -107,7 +107,7 @@ func (p *pipeline) readBoundary(r work.Range, total int) (found endpoints, err e
 	})
 	switch {
 	case err != nil:
-		return found, err
+		return found, &workError{err}
 	case found.ahead == nil:
 		found.ahead = []endpoint{{r.Until, 0}}
 	case !reachedEnd && sum < int64(total):

@@ -29,8 +29,9 @@ type claimedJob struct {
 	// label tells in the server's views whose statement it is, and keeps works of one text but other settings apart among prepared statements: their
 	// constants are read once.
 	label   string
-	ends    endpoints // where its next sub-batches end
-	learned *int32    // the sub-batch size that its execution has arrived at; nil: a size is fixed
+	ends    endpoints     // where its next sub-batches end
+	retryIn time.Duration // how long it waits when it is given back
+	learned *int32        // the sub-batch size that its execution has arrived at; nil: a size is fixed
 	log     *slog.Logger
 }
 
@@ -56,6 +57,7 @@ func (e *Executor) claim(ctx context.Context, claimable []dbgen.Migration) (job 
 // the end of a new one at the frontier as we have seen it; the second cuts the new job, or finishes the migration, and commits. With the end of a job those of
 // its sub-batches are found.
 func (e *Executor) claimFrom(ctx context.Context, m dbgen.Migration) (claimed *claimedJob, ended bool, err error) {
+	_, isRemembered := e.targets[m.ID]
 	c, err := e.equip(ctx, m)
 	if err == nil {
 		claimed, ended, err = e.claimEquipped(ctx, c)
@@ -72,6 +74,9 @@ func (e *Executor) claimFrom(ctx context.Context, m dbgen.Migration) (claimed *c
 		e.log.Warn("migration postponed: it is locked by others", "migration", m.Name, "error", err, "for", setAsideHold)
 		return nil, false, nil
 	case errors.Is(err, ErrJobEndpointNotFound) && e.cutSmaller(m, err):
+		return nil, true, nil
+	case isRemembered && isDefinition(err):
+		delete(e.targets, m.ID) // the table is not what we remember: the next look tells what it is
 		return nil, true, nil
 	}
 	return nil, true, e.setAside(ctx, m, fmt.Errorf("claim: %w", err))
@@ -109,11 +114,11 @@ func (e *Executor) claimEquipped(ctx context.Context, c *claimedJob) (claimed *c
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, false, nil
 	}
-	if err != nil {
+	if isLocked := locked.Migration.ID != 0; err != nil && (!isLocked || locked.IsTarget) {
 		return nil, false, err
 	}
 	c.migration = locked.Migration
-	if !locked.IsTarget {
+	if !locked.IsTarget { // whatever else is wrong
 		return nil, false, &work.DefinitionError{
 			Code:    dbgen.BBMMigrationFailureCodeInvalidTable,
 			Message: c.migration.TableName + " is not the table that the migration was enqueued for: it was renamed, dropped or made again; cancel this one and enqueue again",

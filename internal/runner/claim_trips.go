@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -29,7 +30,7 @@ func (e *Executor) lockForClaim(
 	_, _ = e.queries.MigrationLockClaimable(ctx, p.queue(), lock)
 	_, _ = e.queries.JobClaim(ctx, p.queue(), claim)
 	if !isCut {
-		p.queueBoundary(c.statements, rest, max(newSizer(m).rows(), (total+mostPieces-1)/mostPieces), total)
+		p.queueBoundary(c.statements, rest, newSizer(m).rows(), total)
 	}
 	p.send(ctx, e.conn)
 	defer func() {
@@ -70,8 +71,6 @@ func (e *Executor) commitClaim(ctx context.Context, c *claimedJob, isNew bool) (
 		p     pipeline
 		cut   dbgen.JobCutParams
 		start = dbgen.MigrationStartParams{MigrationID: m.ID, ChangedBy: e.identity}
-		size  = newSizer(m).rows()
-		total = min(int(*m.BatchSize), size*mostPieces)
 	)
 	rest := work.Range{After: c.ProgressKey, Until: c.UntilKey}
 	if isNew {
@@ -83,9 +82,10 @@ func (e *Executor) commitClaim(ctx context.Context, c *claimedJob, isNew bool) (
 	if isStart {
 		_, _ = e.queries.MigrationStart(ctx, p.queue(), start)
 	}
-	isSought := !isNew && !sameKey(rest.After, rest.Until)
+	// What is not looked up here the execution looks up, and then it is the job that fails.
+	isSought := !isNew && !sameKey(rest.After, rest.Until) && c.Stalls == 0 && !wasHeldForEndpoint(m)
 	if isSought {
-		p.queueBoundary(c.statements, rest, size, total)
+		p.queueBoundary(c.statements, rest, newSizer(m).rows(), int(*m.BatchSize))
 	}
 	p.batch.Queue("COMMIT")
 	p.send(ctx, e.conn)
@@ -101,9 +101,6 @@ func (e *Executor) commitClaim(ctx context.Context, c *claimedJob, isNew bool) (
 			return fmt.Errorf("cut job: %w", err)
 		}
 		c.Job = dbgen.Job(job)
-		if total < int(*m.BatchSize) {
-			c.ends = endpoints{} // larger than its sub-batches, see mostPieces
-		}
 		e.halvings[m.ID] = max(0, e.halvings[m.ID]-1)
 	}
 	if isStart {
@@ -112,7 +109,7 @@ func (e *Executor) commitClaim(ctx context.Context, c *claimedJob, isNew bool) (
 		}
 	}
 	if isSought {
-		if c.ends, err = p.readBoundary(rest, total); err != nil {
+		if c.ends, err = p.readBoundary(rest, int(*m.BatchSize)); err != nil {
 			return err
 		}
 	}
@@ -120,4 +117,9 @@ func (e *Executor) commitClaim(ctx context.Context, c *claimedJob, isNew bool) (
 		return fmt.Errorf("commit: %w", err)
 	}
 	return nil
+}
+
+// wasHeldForEndpoint tells whether the last hold of a migration was for a boundary query that failed in a claim.
+func wasHeldForEndpoint(m dbgen.Migration) bool {
+	return m.HoldReason != nil && strings.HasPrefix(*m.HoldReason, ErrJobEndpointNotFound.Error())
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -58,16 +59,23 @@ func classify(err error, f failure) kind {
 	if isServers {
 		kind = kindOf(pg.Code, f)
 	}
-	var ofWork *workError
 	switch {
+	case kind == kindDefinition && isOfWork(err):
+		return kindDefinition
 	case errors.Is(err, ErrJobEndpointNotFound) && (kind == kindOther || kind == kindDefinition || kind == kindData):
 		return kindEndpoint
-	case kind == kindData && !errors.As(err, &ofWork):
+	case kind == kindData && !isOfWork(err):
 		return kindOther // one of our own statements: no row is to blame
-	case kind == kindDefinition && !errors.As(err, &ofWork):
+	case kind == kindDefinition:
 		return kindResources // one of our own statements: a right that is missing is no fault of the work
 	}
 	return kind
+}
+
+// isDefinition tells an error of the server that names something which is not there, not as it was, or not permitted.
+func isDefinition(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && kindOf(pg.Code, failure{}) == kindDefinition
 }
 
 // workError is an error of the work itself, or of a statement built from it.
@@ -75,6 +83,17 @@ type workError struct{ err error }
 
 func (e *workError) Error() string { return e.err.Error() }
 func (e *workError) Unwrap() error { return e.err }
+
+// isOfWork tells whose statement has failed. What cannot be prepared fails in place of the first statement of its pipeline, whichever it was.
+func isOfWork(err error) bool {
+	var unprepared pgx.ErrPreprocessingBatch
+	if errors.As(err, &unprepared) {
+		isOurs := strings.HasPrefix(unprepared.SQL(), "-- name: ") && strings.Contains(unprepared.SQL(), "bbm.")
+		return !isOurs
+	}
+	var ofWork *workError
+	return errors.As(err, &ofWork)
+}
 
 func kindOf(sqlstate string, f failure) kind {
 	switch sqlstate {

@@ -16,9 +16,8 @@ import (
 const (
 	// contentionLimit is how many times in a row a sub-batch may lose to others before its job's attempt has failed.
 	contentionLimit = 10
-	// contentionWait is the wait after the first such loss; it doubles up to contentionWaitLimit.
-	contentionWait      = 100 * time.Millisecond
-	contentionWaitLimit = 5 * time.Second
+	// lossWaitLimit bounds the wait after such a loss, as a multiple of the first: 5 s where that is 100 ms.
+	lossWaitLimit = 50
 )
 
 // execute runs a claimed job to its end, and records the end. The error that it returns is about the runner, never about the work.
@@ -66,6 +65,10 @@ func givenBack(reason string) outcome { return outcome{kind: kindGivenBack, reas
 func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 	size := newSizer(job.migration)
 	defer func() { job.learned = size.learned() }()
+	for range job.Stalls {
+		size.lose() // what interrupted it may be too much at once
+		job.ends = endpoints{}
+	}
 	losses := 0 // to others, in a row
 	suspects := suspectsOf(job)
 	for !sameKey(job.ProgressKey, job.UntilKey) {
@@ -87,7 +90,9 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 				job.ends = endpoints{}
 				continue
 			}
-			losses++
+			if kind == kindContention {
+				losses++ // timeouts come to an end by themselves, at one row
+			}
 			if !kind.isLoss() || losses >= contentionLimit {
 				return ending(kind, err, rowOf(job, end, limit))
 			}
@@ -99,7 +104,7 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 			continue
 		}
 		losses = 0
-		job.ProgressKey = end.key
+		job.ProgressKey, job.Stalls = end.key, 0
 		if suspects.rows > 0 {
 			suspects.clear(end.rows)
 			job.ends = endpoints{}
@@ -126,7 +131,7 @@ func (e *Executor) nextSubBatch(
 	ctx context.Context, job *claimedJob, limit int, isOnlyOne bool,
 ) (back dbgen.JobProgressRow, end endpoint, err error) {
 	if !job.ends.known() {
-		total := max(limit, min(int(*job.migration.BatchSize), limit*mostPieces))
+		total := max(limit, int(*job.migration.BatchSize))
 		if isOnlyOne {
 			total = limit
 		}
@@ -145,7 +150,7 @@ func (e *Executor) waitAfterLoss(ctx context.Context, job *claimedJob, loss erro
 	if err := e.rollback(); err != nil {
 		return "", err
 	}
-	wait := jitter(min(contentionWait<<(losses-1), contentionWaitLimit))
+	wait := jitter(min(e.config.LossBase<<max(0, losses-1), lossWaitLimit*e.config.LossBase))
 	e.log.Warn("sub-batch lost to others; it is tried again, smaller", "job", job.ID, "error", loss, "in", wait)
 	sleep(ctx, wait)
 	reason, _, err = e.lookAgain(ctx, job)

@@ -23,8 +23,10 @@ const (
 	reconnectLimit = 10 * time.Second
 	// idleInTransaction ends a session whose client hangs in a transaction, so that its slot is free within half a minute.
 	idleInTransaction = 30 * time.Second
-	// ownLockTimeout bounds the waits for rows of our own tables, which are held for moments; those of a sub-batch have a limit of their own.
+	// ownLockTimeout bounds the waits for rows of our own tables, which are held for moments, and for the table where a statement is prepared, which is
+	// before its transaction; those of a sub-batch have a limit of their own, and where that is short these are at most ownLockTimes as long.
 	ownLockTimeout = 5 * time.Second
+	ownLockTimes   = 10
 	// recordTimeout is how long an ending may take to be recorded once the work has been cancelled.
 	recordTimeout = 15 * time.Second
 	// waitingInterval is the first wait for a migration's older transactions to end: most last milliseconds. It doubles.
@@ -106,7 +108,7 @@ func (e *Executor) run(ctx, workCtx context.Context) error {
 
 func (e *Executor) connect(ctx context.Context) error {
 	conn, err := session.Connect(ctx, e.runner.connConfig, session.Config{
-		LockTimeout:              ownLockTimeout,
+		LockTimeout:              min(ownLockTimeout, ownLockTimes*e.config.LockTimeout),
 		StatementTimeout:         e.config.StatementTimeout,
 		IdleInTransactionTimeout: idleInTransaction,
 	})

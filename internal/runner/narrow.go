@@ -98,7 +98,7 @@ func (e *Executor) quarantine(ctx context.Context, job *claimedJob, key work.Key
 	})
 	switch kind := classify(err, failure{connectionLost: e.conn.IsClosed()}); {
 	case err == nil && answer.IsQuarantined:
-		job.ProgressKey = key
+		job.ProgressKey, job.Stalls = key, 0
 		job.log.Warn("row left out: it is in quarantine", "key", key, "exception", class, "error", message)
 		return nil
 	case err == nil:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
 )
@@ -17,6 +18,9 @@ const (
 	resourcesHold = time.Minute
 	// cancelledHold is how long a migration waits when someone has cancelled its statement: time for them to pause it.
 	cancelledHold = 15 * time.Second
+	// memoryStallLimit is how many times in a row a job may run out of memory, or exceed a configured limit, without progress before that is a failed
+	// attempt: unlike a full disk, that may be the job's own doing.
+	memoryStallLimit = 3
 )
 
 // record writes how a job has ended that has not succeeded. It does not depend on the runner's context: an end that has happened must be told.
@@ -45,9 +49,28 @@ func (e *Executor) recordOnce(ctx context.Context, job *claimedJob, end outcome)
 	case kindCancelled:
 		return e.releaseAndHold(ctx, job, end.err, cancelledHold)
 	case kindResources, kindEndpoint:
-		return e.releaseAndHold(ctx, job, end.err, resourcesHold)
+		limit := stallLimitOf(end)
+		if limit == 0 {
+			return e.releaseAndHold(ctx, job, end.err, resourcesHold)
+		}
+		if job.Stalls++; job.Stalls < limit {
+			job.retryIn = 2 * resourcesHold // other jobs go first
+			return e.releaseAndHold(ctx, job, end.err, resourcesHold)
+		}
 	}
 	return e.fail(ctx, job, end)
+}
+
+// stallLimitOf is how many times in a row without progress an end that holds the migration is no failed attempt; 0: always.
+func stallLimitOf(end outcome) int32 {
+	var pg *pgconn.PgError
+	switch {
+	case end.kind == kindEndpoint:
+		return stallLimit
+	case errors.As(end.err, &pg) && (pg.Code == "53200" || pg.Code == "53400"): // out_of_memory, configuration_limit_exceeded
+		return memoryStallLimit
+	}
+	return 0
 }
 
 // recordEnded records a success that no further look will record, since the runner stops.
@@ -100,7 +123,7 @@ func (e *Executor) fail(ctx context.Context, job *claimedJob, end outcome) error
 
 func (e *Executor) release(ctx context.Context, job *claimedJob, class, message string) error {
 	_, err := e.queries.JobRelease(ctx, e.conn, dbgen.JobReleaseParams{
-		JobID: job.ID, Claims: job.Claims, ExceptionClass: class, ExceptionMessage: message,
+		JobID: job.ID, Claims: job.Claims, ExceptionClass: class, ExceptionMessage: message, Stalls: job.Stalls, RetryIn: job.retryIn,
 	})
 	if err != nil {
 		return err

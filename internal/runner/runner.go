@@ -31,6 +31,8 @@ type Config struct {
 	// give way before the server looks for a victim, which could be the application.
 	LockTimeout      time.Duration
 	StatementTimeout time.Duration // how long a statement may take; default 1m
+	// LossBase is the wait after a sub-batch has lost to others, default 100ms; it doubles with each loss in a row, up to fifty times as long.
+	LossBase time.Duration
 	// SynchronousCommit makes every sub-batch wait for the disk. Default false: see "Commits" in docs/architecture.md.
 	SynchronousCommit bool
 	RetryBase         time.Duration // the wait before a failed job's second attempt; it doubles with each; default 10s
@@ -81,6 +83,7 @@ func New(connConfig *pgx.ConnConfig, works *work.Registry, config Config) (*Runn
 	config.ShutdownGrace = cmp.Or(config.ShutdownGrace, 30*time.Second)
 	config.LockTimeout = cmp.Or(config.LockTimeout, 500*time.Millisecond)
 	config.StatementTimeout = cmp.Or(config.StatementTimeout, time.Minute)
+	config.LossBase = cmp.Or(config.LossBase, 100*time.Millisecond)
 	config.RetryBase = cmp.Or(config.RetryBase, 10*time.Second)
 	config.RetryLimit = cmp.Or(config.RetryLimit, 10*time.Minute)
 	config.RetentionMonths = cmp.Or(config.RetentionMonths, 6)
@@ -96,7 +99,7 @@ func New(connConfig *pgx.ConnConfig, works *work.Registry, config Config) (*Runn
 	}
 	for name, d := range map[string]time.Duration{
 		"poll interval": config.PollInterval, "shutdown grace": config.ShutdownGrace, "lock timeout": config.LockTimeout,
-		"statement timeout": config.StatementTimeout, "retry base": config.RetryBase, "retry limit": config.RetryLimit,
+		"statement timeout": config.StatementTimeout, "loss base": config.LossBase, "retry base": config.RetryBase, "retry limit": config.RetryLimit,
 	} {
 		if d < 0 {
 			return nil, fmt.Errorf("the %s must be positive", name)

@@ -98,7 +98,7 @@ func (e *Executor) recoverLostJobs(ctx context.Context, slots []int32) (found bo
 // recoverSlot needs the slot's lock, held since an earlier statement: what it then sees as running has no runner.
 func (e *Executor) recoverSlot(ctx context.Context, slot int32) (found bool, err error) {
 	jobs, err := e.queries.JobRecover(ctx, e.conn, dbgen.JobRecoverParams{
-		Slot: slot, StallLimit: stallLimit, ChangedBy: e.identity,
+		Slot: slot, StallLimit: stallLimit, RetryBase: e.config.RetryBase, RetryLimit: e.config.RetryLimit, ChangedBy: e.identity,
 	})
 	if err != nil {
 		return false, fmt.Errorf("recover jobs of slot %d: %w", slot, err)
@@ -121,7 +121,8 @@ func (e *Executor) recoverSlot(ctx context.Context, slot int32) (found bool, err
 }
 
 // slowDown holds a migration whose job has lost its runner again without progress, longer each time: its work may be what takes the connection, or the
-// server, down. The first loss goes on at once.
+// server, down. The first loss goes on at once. The job itself waits twice as long, so that one that always loses its runner leaves time to others; where
+// they lose theirs too, the work is to blame and not a row, and all their losses count.
 func (e *Executor) slowDown(ctx context.Context, job dbgen.JobRecoverRow) error {
 	losses := job.Stalls
 	if job.Status == dbgen.BBMJobStatusFailed {
@@ -130,6 +131,7 @@ func (e *Executor) slowDown(ctx context.Context, job dbgen.JobRecoverRow) error 
 	if losses < 2 || job.IsMigrationFailed {
 		return nil
 	}
-	wait := min(e.config.RetryBase<<(losses-2), e.config.RetryLimit)
+	const steepest = 10 // doublings: 10 s become hours
+	wait := min(e.config.RetryBase<<min(int64(losses)-2+job.LossesOfOthers, steepest), e.config.RetryLimit)
 	return e.hold(ctx, job.MigrationID, wait, fmt.Sprintf("job %d has lost its runner %d times in a row without progress", job.ID, losses))
 }

@@ -46,8 +46,8 @@ func TestAnIdleRunnerStartsAtOnceWhenThereIsSomethingToDo(t *testing.T) {
 	})
 	t.Run("after a retry", func(t *testing.T) {
 		w.exec(`ALTER TABLE public.items ADD CONSTRAINT few CHECK (n < 4)`)
-		w.exec(`SELECT bbm.enqueue('count', 'public.items', 'four')`)
-		w.exec(`UPDATE bbm.batched_background_migrations SET max_attempts = 1 WHERE name = 'four'`)
+		// In one transaction: the runner is woken when the limit is set already.
+		w.exec(`SELECT bbm.enqueue('count', 'public.items', 'four'); UPDATE bbm.batched_background_migrations SET max_attempts = 1 WHERE name = 'four'`)
 		w.eventually(`SELECT status = 'failed' FROM bbm.batched_background_migrations WHERE name = 'four'`)
 		w.exec(`ALTER TABLE public.items DROP CONSTRAINT few`)
 		require.NoError(t, c.Retry(w.ctx, "four", "", false))
