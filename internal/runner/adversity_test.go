@@ -109,22 +109,6 @@ func TestALongPauseEndsWhenItIsShortenedOrTheMigrationIsPaused(t *testing.T) {
 	require.NoError(t, stop())
 }
 
-func TestATableThatWasMadeAgainUnderItsNameFailsTheMigration(t *testing.T) {
-	w := setup(t, 100)
-	w.enqueue("count", "public.items", 100, 10)
-	w.exec(`UPDATE bbm.batched_background_migrations SET pause = '1 hour'`)
-	stop := w.start(w.runner(w.daemon(), parse(t, "count", increment)))
-	w.eventually(`SELECT sum(n) = 10 FROM public.items`)
-	w.exec(`CREATE TABLE public.copy (LIKE public.items INCLUDING ALL); INSERT INTO public.copy SELECT id, 0 FROM public.items`)
-	w.exec(`BEGIN; DROP TABLE public.items; ALTER TABLE public.copy RENAME TO items; COMMIT`)
-	w.exec(`UPDATE bbm.batched_background_migrations SET pause = '0'`)
-	w.eventually(`SELECT status = 'failed' FROM bbm.batched_background_migrations`)
-	require.NoError(t, stop())
-	require.Contains(t, one[string](w, `SELECT failure_message FROM bbm.batched_background_migrations`), "is not the table that the migration was enqueued for")
-	require.Zero(t, one[int](w, `SELECT sum(n) FROM public.items`), "nothing of the new table was changed")
-	dbtest.CheckHistory(t, w.conn, "count")
-}
-
 func TestWorksOfOneTextInTwoTimeZonesAreKeptApart(t *testing.T) {
 	w := setup(t, 1)
 	w.exec(`CREATE TABLE public.moments (id bigint PRIMARY KEY, at timestamptz)`)

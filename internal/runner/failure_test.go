@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbtest"
@@ -52,54 +51,6 @@ func TestAJobThatFailedGoesOnFromItsProgressOnceTheCauseIsGone(t *testing.T) {
 	require.Equal(t, "check_violation", one[string](w, `SELECT exception_class FROM bbm.batched_background_migration_jobs WHERE attempts > 0`))
 }
 
-func TestADeferredConstraintFailsTheSubBatchAtCommit(t *testing.T) {
-	w := setup(t, 30)
-	w.exec(`CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no %', NEW.id; END $$`)
-	w.exec(`CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON public.items DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.id = 15) EXECUTE FUNCTION public.refuse()`)
-	w.enqueue("count", "public.items", 10, 10)
-	w.exec(`UPDATE bbm.batched_background_migrations SET max_attempts = 1`)
-	require.Error(t, w.runUntilIdle(parse(t, "count", increment)))
-	require.Equal(t, "raise_exception", one[string](w, `SELECT exception_class FROM bbm.batched_background_migration_jobs WHERE status = 'failed'`))
-	require.Zero(t, one[int](w, `SELECT count(*) FROM public.items WHERE n <> (id < 15)::int AND id <= 20`), "all before the failing row is done, once")
-	dbtest.CheckHistory(t, w.conn, "count")
-}
-
-func TestAColumnDroppedInMidRunFailsTheMigrationAtOnce(t *testing.T) {
-	w := setup(t, 100)
-	w.exec(`ALTER TABLE public.items ADD COLUMN extra integer`)
-	w.enqueue("fill", "public.items", 10, 10)
-	fill := parse(t, "fill", "-- description: d\n-- table: public.items\n-- cursor: id\n-- +bbm Work\nUPDATE public.items AS i SET extra = 1, n = n + 1 WHERE @batch(i)")
-	w.exec(`UPDATE bbm.batched_background_migrations SET job_interval = '50 ms'`)
-	stop := w.start(w.runner(w.daemon(), fill))
-	w.eventually(`SELECT succeeded_jobs >= 2 FROM bbm.batched_background_migrations`)
-	w.exec(`ALTER TABLE public.items DROP COLUMN extra`)
-	w.eventually(`SELECT status = 'failed' FROM bbm.batched_background_migrations`)
-	require.NoError(t, stop())
-	require.Equal(t, "invalid_work", one[string](w, `SELECT failure_error_code::text FROM bbm.batched_background_migrations`))
-	require.Equal(t, 1, one[int](w, `SELECT attempts FROM bbm.batched_background_migration_jobs WHERE status = 'failed'`))
-	dbtest.CheckHistory(t, w.conn, "fill")
-}
-
-func TestALockHeldByAnotherSessionIsWaitedOutWithoutAnAttempt(t *testing.T) {
-	w := setup(t, 20)
-	other := dbtest.Connect(t, w.url)
-	tx, err := other.Begin(w.ctx)
-	require.NoError(t, err)
-	_, err = tx.Exec(w.ctx, `SELECT FROM public.items WHERE id = 15 FOR UPDATE`)
-	require.NoError(t, err)
-	w.enqueue("count", "public.items", 20, 10)
-	w.exec(`UPDATE bbm.batched_background_migrations SET awaited_transactions = '{}'`)
-	config := w.daemon()
-	config.LockTimeout = 30 * time.Millisecond
-	stop := w.start(w.runner(config, parse(t, "count", increment)))
-	require.Eventually(t, func() bool { return w.logged("lost to others") }, 30*time.Second, time.Millisecond)
-	require.NoError(t, tx.Rollback(w.ctx))
-	w.eventually(`SELECT status = 'finished' FROM bbm.batched_background_migrations`)
-	require.NoError(t, stop())
-	w.eachOnce("count")
-	require.Zero(t, one[int](w, `SELECT attempts FROM bbm.batched_background_migration_jobs`))
-}
-
 func TestABoundaryQueryThatFailsHoldsTheMigration(t *testing.T) {
 	w := setup(t, 20)
 	w.enqueue("count", "public.items", 10, 10)
@@ -131,18 +82,4 @@ func TestALongMessageIsCutAndNeverDropped(t *testing.T) {
 	shout := parse(t, "shout", "-- description: d\n-- table: public.items\n-- cursor: id\n-- +bbm Work\nUPDATE public.items AS i SET n = public.shout() WHERE @batch(i)")
 	require.Error(t, w.runUntilIdle(shout))
 	require.Equal(t, strings.Repeat("é", 1000), one[string](w, `SELECT exception_message FROM bbm.batched_background_migration_job_transition_logs WHERE next_status = 'failed'`))
-}
-
-func TestDetailNeverReachesTheHistory(t *testing.T) {
-	w := setup(t, 3)
-	w.exec(`ALTER TABLE public.items ADD COLUMN secret text UNIQUE`)
-	w.enqueue("clash", "public.items", 10, 10)
-	w.exec(`UPDATE bbm.batched_background_migrations SET max_attempts = 1`)
-	clash := parse(t, "clash", "-- description: d\n-- table: public.items\n-- cursor: id\n-- +bbm Work\nUPDATE public.items AS i SET secret = 'hunter2' WHERE @batch(i)")
-	require.Error(t, w.runUntilIdle(clash))
-	require.Equal(t, "unique_violation", one[string](w, `SELECT exception_class FROM bbm.batched_background_migration_jobs`))
-	for _, table := range []string{"batched_background_migrations", "batched_background_migration_jobs", "batched_background_migration_job_transition_logs", "batched_background_migration_transition_logs"} {
-		require.Zero(t, one[int](w, `SELECT count(*) FROM bbm.`+pgx.Identifier{table}.Sanitize()+` AS x WHERE x::text LIKE '%hunter2%'`), table)
-	}
-	require.NotContains(t, w.log.String(), "hunter2")
 }

@@ -40,7 +40,13 @@ UPDATE public.items AS i SET n = n + 1 WHERE @batch(i)`
 func setup(t *testing.T, rows int) *world {
 	t.Helper()
 	t.Parallel()
-	w := &world{t: t, url: dbtest.New(t), ctx: t.Context(), log: &syncBuffer{}}
+	return setupOn(t, dbtest.New(t), rows)
+}
+
+// setupOn makes a world in a database that has our schema.
+func setupOn(t *testing.T, url string, rows int) *world {
+	t.Helper()
+	w := &world{t: t, url: url, ctx: t.Context(), log: &syncBuffer{}}
 	w.conn = dbtest.Connect(t, w.url)
 	w.exec(`UPDATE bbm.fleet_settings SET execution_enabled = true`)
 	w.exec(`CREATE TABLE public.items (id bigint PRIMARY KEY, n integer NOT NULL DEFAULT 0)`)
