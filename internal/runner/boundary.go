@@ -16,6 +16,10 @@ import (
 // and is not in its count.
 const endsLive = 10 * time.Second
 
+// mostPieces bounds how many ends one walk finds: each costs a descent of the index, so that a walk for sub-batches of one row would take as long as
+// their work.
+const mostPieces = 1_000
+
 // endpoint is where a job or a sub-batch ends, and how many rows its range held when it was looked at.
 type endpoint struct {
 	key  work.Key

@@ -30,7 +30,7 @@ func (e *Executor) lockForClaim(
 	_, _ = e.queries.MigrationLockClaimable(ctx, p.queue(), lock)
 	_, _ = e.queries.JobClaim(ctx, p.queue(), claim)
 	if !isCut {
-		p.queueBoundary(c.statements, rest, newSizer(m).rows(), total)
+		p.queueBoundary(c.statements, rest, max(newSizer(m).rows(), (total+mostPieces-1)/mostPieces), total)
 	}
 	p.send(ctx, e.conn)
 	defer func() {
@@ -71,6 +71,8 @@ func (e *Executor) commitClaim(ctx context.Context, c *claimedJob, isNew bool) (
 		p     pipeline
 		cut   dbgen.JobCutParams
 		start = dbgen.MigrationStartParams{MigrationID: m.ID, ChangedBy: e.identity}
+		size  = newSizer(m).rows()
+		total = min(int(*m.BatchSize), size*mostPieces)
 	)
 	rest := work.Range{After: c.ProgressKey, Until: c.UntilKey}
 	if isNew {
@@ -85,7 +87,7 @@ func (e *Executor) commitClaim(ctx context.Context, c *claimedJob, isNew bool) (
 	// What is not looked up here the execution looks up, and then it is the job that fails.
 	isSought := !isNew && !sameKey(rest.After, rest.Until) && c.Stalls == 0 && !wasHeldForEndpoint(m)
 	if isSought {
-		p.queueBoundary(c.statements, rest, newSizer(m).rows(), int(*m.BatchSize))
+		p.queueBoundary(c.statements, rest, size, total)
 	}
 	p.batch.Queue("COMMIT")
 	p.send(ctx, e.conn)
@@ -101,6 +103,9 @@ func (e *Executor) commitClaim(ctx context.Context, c *claimedJob, isNew bool) (
 			return fmt.Errorf("cut job: %w", err)
 		}
 		c.Job = dbgen.Job(job)
+		if total < int(*m.BatchSize) {
+			c.ends = endpoints{} // larger than its sub-batches, see mostPieces
+		}
 		e.halvings[m.ID] = max(0, e.halvings[m.ID]-1)
 	}
 	if isStart {
@@ -109,7 +114,7 @@ func (e *Executor) commitClaim(ctx context.Context, c *claimedJob, isNew bool) (
 		}
 	}
 	if isSought {
-		if c.ends, err = p.readBoundary(rest, int(*m.BatchSize)); err != nil {
+		if c.ends, err = p.readBoundary(rest, total); err != nil {
 			return err
 		}
 	}

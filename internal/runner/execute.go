@@ -131,7 +131,7 @@ func (e *Executor) nextSubBatch(
 	ctx context.Context, job *claimedJob, limit int, isOnlyOne bool,
 ) (back dbgen.JobProgressRow, end endpoint, err error) {
 	if !job.ends.known() {
-		total := max(limit, int(*job.migration.BatchSize))
+		total := max(limit, min(int(*job.migration.BatchSize), limit*mostPieces))
 		if isOnlyOne {
 			total = limit
 		}

@@ -213,3 +213,12 @@ func (w *world) daemon() runner.Config {
 }
 
 func (w *world) logged(text string) bool { return strings.Contains(w.log.String(), text) }
+
+func TestATransactionIsNeverLargerThanAskedHoweverLargeTheJob(t *testing.T) {
+	const rows = 1_500 // more than one walk finds the ends of
+	w := setup(t, rows)
+	w.enqueue("small", "public.items", rows, 1)
+	require.NoError(t, w.runUntilIdle(parse(t, "small", increment)))
+	w.eachOnce("small")
+	require.Equal(t, 1, one[int](w, `SELECT max(n) FROM (SELECT count(*) AS n FROM public.items GROUP BY xmin::text) AS transactions`))
+}

@@ -130,6 +130,12 @@ func TestPlansStreamTheIndexAndCostTheSameEverywhere(t *testing.T) {
 				p := explain(t, conn, sql, values)
 				assertStreams(t, p, "tenant")
 				assert.LessOrEqual(t, p.pages(), test.pages, "pages of the boundary query")
+
+				const pieces = 20
+				sql, values = s.Boundary(test.r, 1000, pieces*1000)
+				p = explain(t, conn, sql, values, StreamingPlans)
+				assertStreams(t, p, "tenant")
+				assert.LessOrEqual(t, p.pages(), pieces*test.pages, "pages of the boundary query of many pieces")
 			})
 		}
 		t.Run(table+", work in the big tenant's middle", func(t *testing.T) {
@@ -175,7 +181,7 @@ func TestStreamingPlansNeedNoStatistics(t *testing.T) {
 	execute(t, conn, "INSERT INTO public.random SELECT md5(i::text)::uuid FROM generate_series(1, 100000) AS i")
 	s := on(t, "random", Column{"id", "uuid"})
 	for _, after := range []Key{nil, {"00000000-0000-0000-0000-000000000000"}} {
-		sql, values := s.Boundary(Range{after, lastKey(t, conn, s)}, 50_000, 50_000)
+		sql, values := s.Boundary(Range{after, lastKey(t, conn, s)}, 1_000, 50_000)
 		assertStreams(t, explain(t, conn, sql, values, StreamingPlans), "id")
 	}
 }

@@ -181,7 +181,7 @@ func TestAScopedWalkKeepsToItsIndexInAGenericPlan(t *testing.T) {
 			sql, _ := s.Boundary(Range{Key{"1"}, Key{"49500"}}, 20, 200)
 			execute(t, conn, "PREPARE walk AS "+sql)
 			p := explain(t, conn, "EXECUTE walk ('1', '49500', 20, 200)", nil, StreamingPlans, "SET LOCAL plan_cache_mode = force_generic_plan")
-			assertStreams(t, p, "$1")
+			assertStreams(t, p, "$2")
 			for _, node := range p.nodes() {
 				if node.Relation != "" {
 					assert.Equal(t, []any{"pending_idx", ""}, []any{node.Index, node.Filter})
