@@ -33,6 +33,17 @@ SET
 WHERE f.id
 RETURNING *;
 
+-- name: ServerCheck :one
+-- Whether a runner can serve here: the version of our tables, and whether the server only follows another one (nothing can be written then).
+-- Called by: runner.(*Executor).checkServer, runner.(*Executor).lookAround.
+-- Index: none; the version table of goose has a row for each version.
+-- Locks: nothing.
+SELECT
+    coalesce(max(v.version_id), 0)::bigint AS schema_version,
+    pg_is_in_recovery() AS is_standby
+FROM bbm.goose_db_version AS v
+WHERE v.is_applied;
+
 -- name: SchemaVersion :one
 -- The version of our tables, 0 where none is applied; fails with undefined_table where goose has never run.
 -- Called by: control.(*Control).CheckSchema.

@@ -61,6 +61,32 @@ func Latest() (int64, error) {
 	return goose.NumericComponent(entries[len(entries)-1].Name())
 }
 
+// ErrVersion is returned when a database has tables of another version than this binary serves.
+var ErrVersion = errors.New("another version of the tables of bbm-runner is needed")
+
+// versionError says what to do in place of what is wrong.
+type versionError string
+
+func (e versionError) Error() string        { return string(e) }
+func (e versionError) Is(target error) bool { return target == ErrVersion }
+
+// CheckVersion returns nil when the installed version is the one that this binary serves; else an [ErrVersion] whose message names both and what mends
+// it. A binary serves one version alone: what a newer one means by a row, an older binary cannot know.
+func CheckVersion(installed int64) error {
+	served, err := Latest()
+	switch {
+	case err != nil:
+		return fmt.Errorf("read the embedded schema: %w", err)
+	case installed == 0:
+		return versionError("this database lacks the tables of bbm-runner; run: bbm-runner schema up")
+	case installed < served:
+		return versionError(fmt.Sprintf("the tables of bbm-runner are at version %d, and this program needs %d; run: bbm-runner schema up", installed, served))
+	case installed > served:
+		return versionError(fmt.Sprintf("the tables of bbm-runner are at version %d, newer than the %d of this program; install a newer bbm-runner", installed, served))
+	}
+	return nil
+}
+
 // apply runs fn under goose's session lock. The lock is taken here and not by the provider, which makes its version table before it
 // locks: four processes on an empty database would trip over each other.
 func apply(

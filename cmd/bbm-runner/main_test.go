@@ -17,7 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbtest"
-	"github.com/bbm-runner/bbm-runner/internal/localpg"
 )
 
 // asProgram makes this test binary behave as bbm-runner: what is tested is the program, as processes that can be killed.
@@ -45,6 +44,7 @@ type fleet struct {
 	url   string
 	conn  *pgx.Conn
 	works string
+	env   []string // settings beside those of all tests
 }
 
 // newFleet prepares a database by the program's own commands.
@@ -85,6 +85,7 @@ func (f *fleet) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), asProgram+"=1", "BBM_DATABASE_URL="+f.url, "BBM_WORKS_DIR="+f.works, "BBM_ENABLED=true",
 		"BBM_POLL_INTERVAL=20ms", "BBM_LOG_LEVEL=debug")
+	cmd.Env = append(cmd.Env, f.env...)
 	return cmd
 }
 
@@ -98,7 +99,7 @@ func (f *fleet) run(args ...string) {
 // process is a runner of its own.
 type process struct {
 	cmd  *exec.Cmd
-	log  *bytes.Buffer
+	log  *logBuffer
 	done chan error
 	once sync.Once
 	err  error
@@ -106,7 +107,12 @@ type process struct {
 
 func (f *fleet) start(args ...string) *process {
 	f.t.Helper()
-	p := &process{cmd: f.command(append([]string{"run"}, args...)...), log: &bytes.Buffer{}, done: make(chan error, 1)}
+	return f.launch(f.command(append([]string{"run"}, args...)...))
+}
+
+func (f *fleet) launch(cmd *exec.Cmd) *process {
+	f.t.Helper()
+	p := &process{cmd: cmd, log: &logBuffer{}, done: make(chan error, 1)}
 	p.cmd.Stderr = p.log
 	require.NoError(f.t, p.cmd.Start())
 	go func() { p.done <- p.cmd.Wait() }()
@@ -117,6 +123,24 @@ func (f *fleet) start(args ...string) *process {
 		}
 	})
 	return p
+}
+
+// logBuffer may be read while the process writes.
+type logBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
 }
 
 // wait returns how the process has ended.
@@ -238,32 +262,5 @@ func TestSIGTERMEndsARunnerCleanly(t *testing.T) {
 	require.Equal(t, "pending", one[string](f, `SELECT status::text FROM bbm.batched_background_migration_jobs`))
 	require.Zero(t, f.lost())
 	require.NoError(t, f.start("--until-idle").wait())
-	f.eachOnce()
-}
-
-func TestAServerThatCrashesLosesAndRepeatsNothing(t *testing.T) {
-	t.Parallel()
-	const crashes = 8
-	server, err := localpg.Start(t.Context(), localpg.Options{BinDir: os.Getenv(dbtest.BinVariable)})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, server.Stop()) })
-	url := server.URL("postgres")
-	// Far more jobs than crashes: a run that gets ahead of the test is still not done.
-	f := newFleet(t, url, 40_000, 1, "--batch-size", "500", "--sub-batch-size", "10", "--pause", "1ms")
-	gate := f.command("wait", "count", "--timeout", "5m")
-	require.NoError(t, gate.Start())
-	f.eventually(`SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%name: MigrationListFacts%' AND pid <> pg_backend_pid())`)
-	p := f.start("--until-idle")
-	for range crashes {
-		// Progress that a crash leaves: without any, a migration is held for longer and longer. Then into the middle of a job.
-		before := one[int](f, `SELECT succeeded_jobs::int FROM bbm.batched_background_migrations`)
-		f.eventually(`SELECT m.succeeded_jobs > $1 AND EXISTS (SELECT FROM bbm.batched_background_migration_jobs AS j
-			WHERE j.status = 'running' AND j.progress_key IS DISTINCT FROM j.after_key) FROM bbm.batched_background_migrations AS m`, before)
-		server.Crash()
-		require.NoError(t, server.Restart(t.Context()))
-		f.conn = dbtest.Connect(t, url)
-	}
-	require.NoError(t, p.wait())
-	require.NoError(t, gate.Wait(), "the gate of a deploy waits through restarts")
 	f.eachOnce()
 }

@@ -56,7 +56,7 @@ func (a *app) completeMigrations(statuses ...string) cobra.CompletionFunc {
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		conn, err := session.Connect(ctx, connConfig, session.Config{})
+		conn, err := session.Connect(ctx, connConfig, session.Config{CheckPooling: true})
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

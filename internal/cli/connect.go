@@ -32,7 +32,7 @@ func (a *app) connect(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	sessionConfig := session.Config{LockTimeout: lockTimeout, StatementTimeout: a.config.StatementTimeout}
+	sessionConfig := session.Config{LockTimeout: lockTimeout, StatementTimeout: a.config.StatementTimeout, CheckPooling: true}
 	for try := 1; ; try++ {
 		conn, err := session.Connect(ctx, connConfig, sessionConfig)
 		if err == nil {
@@ -40,6 +40,9 @@ func (a *app) connect(ctx context.Context) (*pgx.Conn, error) {
 		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
+		}
+		if errors.Is(err, session.ErrPooled) || errors.Is(err, session.ErrPoolExhausted) {
+			return nil, inputf("%s:%d: %w", connConfig.Host, connConfig.Port, err)
 		}
 		if try == connectTries || !mayPass(err) {
 			return nil, connectFailure(connConfig, try, err)
@@ -50,6 +53,13 @@ func (a *app) connect(ctx context.Context) (*pgx.Conn, error) {
 		case <-time.After(connectBackoff << (try - 1)):
 		}
 	}
+}
+
+// close says goodbye; what was asked for is there already.
+func (a *app) close(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	_ = conn.Close(ctx)
 }
 
 func (a *app) connConfig() (*pgx.ConnConfig, error) {
@@ -106,11 +116,7 @@ func (a *app) withConn(ctx context.Context, do func(*pgx.Conn) error) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-		defer cancel()
-		_ = conn.Close(ctx) // the results are there already
-	}()
+	defer a.close(ctx, conn)
 	return do(conn)
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/config"
 	"github.com/bbm-runner/bbm-runner/internal/control"
 	"github.com/bbm-runner/bbm-runner/internal/work"
+	"github.com/bbm-runner/bbm-runner/schema"
 )
 
 // The exit codes are a contract with deploy pipelines.
@@ -96,7 +97,7 @@ func exitCode(err error) int {
 	if errors.As(err, &exit) {
 		return exit.code
 	}
-	if errors.Is(err, control.ErrNotFound) ||
+	if errors.Is(err, control.ErrNotFound) || errors.Is(err, schema.ErrVersion) ||
 		isA[*usageError](err) || isA[*inputError](err) ||
 		isA[*config.InputError](err) || isA[*control.InputError](err) ||
 		isA[*work.ParseError](err) || isA[*work.DirError](err) || isA[*work.DefinitionError](err) {

@@ -77,7 +77,7 @@ func (a *app) run(ctx context.Context, only []string, untilIdle bool) error {
 	r, err := runner.New(connConfig, works, runner.Config{
 		Enabled: a.config.Enabled, Workers: a.config.Workers, Only: only, UntilIdle: untilIdle,
 		PollInterval: a.config.PollInterval, ShutdownGrace: a.config.ShutdownGrace,
-		LockTimeout: a.config.LockTimeout, StatementTimeout: a.config.StatementTimeout,
+		LockTimeout: a.config.LockTimeout, StatementTimeout: a.config.StatementTimeout, IdleTimeout: a.config.IdleTimeout,
 		SynchronousCommit: !a.config.AsynchronousCommit,
 		RetentionMonths:   a.config.LogRetentionMonths,
 		Version:           version, Logger: newLogger(a.Stderr, a.config), Report: report,

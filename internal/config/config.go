@@ -37,6 +37,7 @@ type Config struct {
 	ShutdownGrace      time.Duration // what a sub-batch gets to end in after SIGTERM; default 30s
 	LockTimeout        time.Duration // longest wait for a lock; default 5s
 	StatementTimeout   time.Duration // longest run of one statement; default 1m
+	IdleTimeout        time.Duration // longest silence of a runner, after which the server ends its session; default 30s
 	LogRetentionMonths int           // whole months for which the log of jobs is kept; default 6
 	SentryDSN          string        // where critical failures are reported; default "": nowhere
 	SentryEnvironment  string        // the environment named in those reports; default ""

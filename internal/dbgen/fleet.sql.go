@@ -111,3 +111,27 @@ func (q *Queries) SchemaVersion(ctx context.Context, db DBTX) (int64, error) {
 	err := row.Scan(&version)
 	return version, err
 }
+
+const ServerCheck = `-- name: ServerCheck :one
+SELECT
+    coalesce(max(v.version_id), 0)::bigint AS schema_version,
+    pg_is_in_recovery() AS is_standby
+FROM bbm.goose_db_version AS v
+WHERE v.is_applied
+`
+
+type ServerCheckRow struct {
+	SchemaVersion int64
+	IsStandby     bool
+}
+
+// Whether a runner can serve here: the version of our tables, and whether the server only follows another one (nothing can be written then).
+// Called by: runner.(*Executor).checkServer, runner.(*Executor).lookAround.
+// Index: none; the version table of goose has a row for each version.
+// Locks: nothing.
+func (q *Queries) ServerCheck(ctx context.Context, db DBTX) (ServerCheckRow, error) {
+	row := db.QueryRow(ctx, ServerCheck)
+	var i ServerCheckRow
+	err := row.Scan(&i.SchemaVersion, &i.IsStandby)
+	return i, err
+}

@@ -150,7 +150,7 @@ func (e *Executor) waitAfterLoss(ctx context.Context, job *claimedJob, loss erro
 	if err := e.rollback(); err != nil {
 		return "", err
 	}
-	wait := jitter(min(e.config.LossBase<<max(0, losses-1), lossWaitLimit*e.config.LossBase))
+	wait := jitter(min(e.config.LossBase<<max(0, losses-1), lossWaitLimit*e.config.LossBase, e.config.IdleTimeout/idleShare))
 	e.log.Warn("sub-batch lost to others; it is tried again, smaller", "job", job.ID, "error", loss, "in", wait)
 	sleep(ctx, wait)
 	reason, _, err = e.lookAgain(ctx, job)
@@ -161,7 +161,7 @@ func (e *Executor) waitAfterLoss(ctx context.Context, job *claimedJob, loss erro
 // cut short by set, and ended by pause, cancel and disable.
 func (e *Executor) pause(ctx context.Context, job *claimedJob, length time.Duration) (reason string, err error) {
 	for began := time.Now(); time.Since(began) < length; {
-		sleep(ctx, min(length-time.Since(began), e.config.PollInterval))
+		sleep(ctx, min(length-time.Since(began), e.config.PollInterval, e.config.IdleTimeout/idleShare))
 		if reason, length, err = e.lookAgain(ctx, job); err != nil || reason != "" {
 			return reason, err
 		}

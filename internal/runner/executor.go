@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,6 +12,7 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
 	"github.com/bbm-runner/bbm-runner/internal/session"
 	"github.com/bbm-runner/bbm-runner/internal/work"
+	"github.com/bbm-runner/bbm-runner/schema"
 )
 
 const (
@@ -21,8 +21,6 @@ const (
 	// The back-off while connections fail or do not last doubles from reconnectBase to reconnectLimit.
 	reconnectBase  = 100 * time.Millisecond
 	reconnectLimit = 10 * time.Second
-	// idleInTransaction ends a session whose client hangs in a transaction, so that its slot is free within half a minute.
-	idleInTransaction = 30 * time.Second
 	// ownLockTimeout bounds the waits for rows of our own tables, which are held for moments, and for the table where a statement is prepared, which is
 	// before its transaction; those of a sub-batch have a limit of their own, and where that is short these are at most ownLockTimes as long.
 	ownLockTimeout = 5 * time.Second
@@ -108,9 +106,9 @@ func (e *Executor) run(ctx, workCtx context.Context) error {
 
 func (e *Executor) connect(ctx context.Context) error {
 	conn, err := session.Connect(ctx, e.runner.connConfig, session.Config{
-		LockTimeout:              min(ownLockTimeout, ownLockTimes*e.config.LockTimeout),
-		StatementTimeout:         e.config.StatementTimeout,
-		IdleInTransactionTimeout: idleInTransaction,
+		LockTimeout:      min(ownLockTimeout, ownLockTimes*e.config.LockTimeout),
+		StatementTimeout: e.config.StatementTimeout,
+		IdleTimeout:      e.config.IdleTimeout,
 	})
 	if err != nil {
 		return lost(err)
@@ -135,6 +133,9 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 	if e.config.Enabled {
 		announced = 1
 	}
+	if err := e.checkServer(ctx); err != nil {
+		return err
+	}
 	if err := e.queries.RunnerAnnounce(ctx, e.conn, announced); err != nil {
 		return lost(fmt.Errorf("announce: %w", err))
 	}
@@ -154,7 +155,7 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 			return err
 		case e.conn.IsClosed():
 			return lost(err)
-		case errors.Is(err, ErrExecutionDisabled) && e.config.UntilIdle:
+		case errors.Is(err, ErrExecutionDisabled) && e.config.UntilIdle, errors.Is(err, schema.ErrVersion):
 			return err
 		case errors.Is(err, ErrLockInUse), errors.Is(err, ErrExecutionDisabled):
 			e.log.Debug("idle", "reason", err)
@@ -180,7 +181,11 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 			}
 		}
 		idleFor = min(idleFor*3/2, idleLimit*e.config.PollInterval)
-		if sleepUnless(ctx, wait, wake) {
+		woken, err := e.rest(ctx, wait, wake)
+		if err != nil {
+			return err
+		}
+		if woken {
 			idleFor = e.config.PollInterval
 		}
 	}
@@ -194,9 +199,8 @@ func (e *Executor) standBy(ctx context.Context) error {
 	}
 	e.log.Warn(ErrParameterOff.Error())
 	for ctx.Err() == nil {
-		sleep(ctx, jitter(e.config.PollInterval))
-		if err := e.conn.Ping(ctx); err != nil && ctx.Err() == nil {
-			return lost(err)
+		if _, err := e.rest(ctx, e.config.PollInterval, nil); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -216,25 +220,4 @@ func (e *Executor) isSettled(ctx context.Context) (bool, error) {
 // lost marks an error that leaves nothing to do but to reconnect.
 func lost(err error) error {
 	return fmt.Errorf("%w: %w", errConnectionLost, err)
-}
-
-// sleep waits for a length of time or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) { sleepUnless(ctx, d, nil) }
-
-// sleepUnless sleeps, and reports whether it was woken.
-func sleepUnless(ctx context.Context, d time.Duration, wake <-chan struct{}) (woken bool) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	case <-wake:
-		return true
-	}
-	return false
-}
-
-// jitter spreads runners that started together: between half of d and one and a half.
-func jitter(d time.Duration) time.Duration {
-	return d/2 + rand.N(d+1)
 }

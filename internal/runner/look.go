@@ -12,6 +12,7 @@ import (
 
 // surroundings are what one round trip tells an executor before it decides what to do.
 type surroundings struct {
+	server       dbgen.ServerCheckRow
 	fleet        dbgen.FleetSettings
 	runningSlots []int32           // with a running job, above the present number of slots too
 	unprepared   []dbgen.Migration // without bounds
@@ -32,6 +33,7 @@ func (e *Executor) lookAround(ctx context.Context) (s surroundings, err error) {
 		succeed = e.ended.succeedParams()
 		_, _ = e.queries.JobSucceed(ctx, p.queue(), succeed)
 	}
+	_, _ = e.queries.ServerCheck(ctx, p.queue())
 	_, _ = e.queries.FleetGet(ctx, p.queue())
 	_, _ = e.queries.SlotListRunning(ctx, p.queue())
 	_, _ = e.queries.RunnerAnnounceWorks(ctx, p.queue(), offers)
@@ -63,6 +65,9 @@ func (e *Executor) lookAround(ctx context.Context) (s surroundings, err error) {
 		if err != nil {
 			return s, fmt.Errorf("record success of job %d: %w", e.ended.ID, err)
 		}
+	}
+	if s.server, err = e.queries.ServerCheck(ctx, p.replay()); err != nil {
+		return s, fmt.Errorf("check server: %w", err)
 	}
 	if s.fleet, err = e.queries.FleetGet(ctx, p.replay()); err != nil {
 		return s, fmt.Errorf("read fleet settings: %w", err)

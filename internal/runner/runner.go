@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,6 +35,9 @@ type Config struct {
 	StatementTimeout time.Duration // how long a statement may take; default 1m
 	// LossBase is the wait after a sub-batch has lost to others, default 100ms; it doubles with each loss in a row, up to fifty times as long.
 	LossBase time.Duration
+	// IdleTimeout is how long the server waits for a word of this process, in a transaction or between two, before it takes it for hung, ends its
+	// session and so frees its slot. It bounds what a work in Go may do between two statements. Default 30s.
+	IdleTimeout time.Duration
 	// SynchronousCommit makes every sub-batch wait for the disk. Default false: see "Commits" in docs/architecture.md.
 	SynchronousCommit bool
 	RetryBase         time.Duration // the wait before a failed job's second attempt; it doubles with each; default 10s
@@ -84,6 +89,7 @@ func New(connConfig *pgx.ConnConfig, works *work.Registry, config Config) (*Runn
 	config.LockTimeout = cmp.Or(config.LockTimeout, 500*time.Millisecond)
 	config.StatementTimeout = cmp.Or(config.StatementTimeout, time.Minute)
 	config.LossBase = cmp.Or(config.LossBase, 100*time.Millisecond)
+	config.IdleTimeout = cmp.Or(config.IdleTimeout, 30*time.Second)
 	config.RetryBase = cmp.Or(config.RetryBase, 10*time.Second)
 	config.RetryLimit = cmp.Or(config.RetryLimit, 10*time.Minute)
 	config.RetentionMonths = cmp.Or(config.RetentionMonths, 6)
@@ -99,7 +105,7 @@ func New(connConfig *pgx.ConnConfig, works *work.Registry, config Config) (*Runn
 	}
 	for name, d := range map[string]time.Duration{
 		"poll interval": config.PollInterval, "shutdown grace": config.ShutdownGrace, "lock timeout": config.LockTimeout,
-		"statement timeout": config.StatementTimeout, "loss base": config.LossBase, "retry base": config.RetryBase, "retry limit": config.RetryLimit,
+		"statement timeout": config.StatementTimeout, "idle timeout": config.IdleTimeout, "loss base": config.LossBase, "retry base": config.RetryBase, "retry limit": config.RetryLimit,
 	} {
 		if d < 0 {
 			return nil, fmt.Errorf("the %s must be positive", name)
@@ -159,25 +165,32 @@ func (r *Runner) noteExecuted(migrationID int64) {
 	r.executed[migrationID] = true
 }
 
-// failures asks which of the migrations that this process executed have failed, by whomever.
+// failures asks which of the migrations that this process executed have failed, by whomever. A server that is being restarted just then is waited for.
 func (r *Runner) failures(ctx context.Context) error {
-	ids := make([]int64, 0, len(r.executed))
-	for id := range r.executed {
-		ids = append(ids, id)
+	ids := slices.AppendSeq([]int64{}, maps.Keys(r.executed))
+	for backoff := reconnectBase; ; backoff = min(2*backoff, reconnectLimit) {
+		names, isLost, err := r.failedOf(ctx, ids)
+		switch {
+		case err == nil && len(names) > 0:
+			return &MigrationsFailedError{Names: names}
+		case err == nil:
+			return nil
+		case !isLost || ctx.Err() != nil:
+			return fmt.Errorf("look for failed migrations: %w", err)
+		}
+		r.config.Logger.Warn("reconnecting", "error", err, "in", backoff)
+		sleep(ctx, jitter(backoff))
 	}
-	conn, err := session.Connect(ctx, r.connConfig, session.Config{})
+}
+
+func (r *Runner) failedOf(ctx context.Context, ids []int64) (names []string, isLost bool, err error) {
+	conn, err := session.Connect(ctx, r.connConfig, session.Config{StatementTimeout: r.config.StatementTimeout})
 	if err != nil {
-		return fmt.Errorf("look for failed migrations: %w", err)
+		return nil, true, err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	names, err := dbgen.New().MigrationListFailed(ctx, conn, ids)
-	if err != nil {
-		return fmt.Errorf("look for failed migrations: %w", err)
-	}
-	if len(names) > 0 {
-		return &MigrationsFailedError{Names: names}
-	}
-	return nil
+	names, err = dbgen.New().MigrationListFailed(ctx, conn, ids)
+	return names, conn.IsClosed(), err
 }
 
 // identity is what the history says of a runner: host, process and version.

@@ -25,6 +25,9 @@ func (e *Executor) step(ctx, workCtx context.Context) (stepResult, error) {
 		return idle, err
 	}
 	e.isWell = true
+	if err := e.judge(s.server); err != nil {
+		return idle, err
+	}
 	recovered, err := e.recoverLostJobs(ctx, s.runningSlots)
 	if err != nil {
 		return idle, err

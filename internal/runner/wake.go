@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/bbm-runner/bbm-runner/internal/session"
 )
 
 const (
@@ -49,20 +49,15 @@ func (r *Runner) listen(ctx context.Context) {
 }
 
 func (r *Runner) listenOnce(ctx context.Context) error {
-	connConfig := r.connConfig.Copy()
-	connConfig.RuntimeParams["application_name"] = "bbm-runner listener"
-	conn, err := pgx.ConnectConfig(ctx, connConfig)
+	conn, err := session.Listen(ctx, r.connConfig, wakeChannel)
 	if err != nil {
-		return fmt.Errorf("connect: %w", err)
+		return err
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
 		_ = conn.Close(ctx)
 	}()
-	if _, err := conn.Exec(ctx, "LISTEN "+wakeChannel); err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
 	// What was notified while nobody listened is found by looking.
 	r.wake.send()
 	for {

@@ -32,35 +32,57 @@ var settings = [][2]string{
 	{"synchronous_commit", "on"},
 	{"client_min_messages", "warning"},
 	{"standard_conforming_strings", "on"},
-	{"idle_session_timeout", "0"},
 }
 
 // optional are kept where the server can set them; an older version, a Unix socket or a platform may not. The keepalives notice a client that is gone
-// within half a minute.
+// within 15 s.
 var optional = [][2]string{
 	{"transaction_timeout", "0"}, // since 17
-	{"tcp_keepalives_idle", "10"},
-	{"tcp_keepalives_interval", "5"},
-	{"tcp_keepalives_count", "3"},
-	{"tcp_user_timeout", "25000"},
-	{"client_connection_check_interval", "10000"},
+	{"tcp_keepalives_idle", fmt.Sprint(keepalives.Idle.Seconds())},
+	{"tcp_keepalives_interval", fmt.Sprint(keepalives.Interval.Seconds())},
+	{"tcp_keepalives_count", fmt.Sprint(keepalives.Count)},
+	{"tcp_user_timeout", fmt.Sprint(vanishedAfter.Milliseconds())},
+	{"client_connection_check_interval", "5000"},
 }
 
 // Config says what a session may cost others.
 type Config struct {
 	LockTimeout      time.Duration // how long a statement may wait for a lock; 0: no limit
 	StatementTimeout time.Duration // how long a statement may take; 0: no limit
-	// IdleInTransactionTimeout is how long a transaction may be open with nothing running; 0: no limit.
-	IdleInTransactionTimeout time.Duration
+	// IdleTimeout is how long the session may say nothing, in a transaction or outside of one, before the server ends it; 0: no limit.
+	IdleTimeout time.Duration
+	// CheckPooling refuses a pooler that pools transactions, with [ErrPooled].
+	CheckPooling bool
 }
 
 // cancelGrace is how long a cancelled statement may take to end before its connection is given up.
 const cancelGrace = 10 * time.Second
 
+// Listen opens a connection that only waits for notifications. What vanishes on the way is noticed as by [Connect].
+func Listen(ctx context.Context, connConfig *pgx.ConnConfig, channel string) (*pgx.Conn, error) {
+	connConfig = connConfig.Copy()
+	connConfig.DialFunc = dialer(connConfig.ConnectTimeout, 0)
+	connConfig.RuntimeParams["application_name"] = "bbm-runner listener"
+	conn, err := pgx.ConnectConfig(ctx, connConfig)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	// A role's own limit on idle sessions would end it again and again.
+	for _, statement := range []string{"SET idle_session_timeout = 0", "LISTEN " + channel} {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			_ = conn.Close(context.WithoutCancel(ctx))
+			return nil, fmt.Errorf("listen: %w", err)
+		}
+	}
+	return conn, nil
+}
+
 // Connect opens a connection and pins it. When a context ends, its statement is cancelled by a cancel request: the connection, and the advisory
 // locks that it holds, live on.
 func Connect(ctx context.Context, connConfig *pgx.ConnConfig, config Config) (*pgx.Conn, error) {
+	given := connConfig
 	connConfig = connConfig.Copy()
+	connConfig.DialFunc = dialer(connConfig.ConnectTimeout, answerFactor*config.StatementTimeout)
 	connConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelGrace}
 	}
@@ -70,6 +92,12 @@ func Connect(ctx context.Context, connConfig *pgx.ConnConfig, config Config) (*p
 	conn, err := pgx.ConnectConfig(ctx, connConfig)
 	if err != nil {
 		return nil, err
+	}
+	if config.CheckPooling {
+		if err := checkPooling(ctx, given, conn); err != nil {
+			_ = conn.Close(context.WithoutCancel(ctx))
+			return nil, err
+		}
 	}
 	if err := pin(ctx, conn, config); err != nil {
 		_ = conn.Close(context.WithoutCancel(ctx))
@@ -82,7 +110,8 @@ func pin(ctx context.Context, conn *pgx.Conn, config Config) error {
 	pinned := append([][2]string{
 		{"lock_timeout", Milliseconds(config.LockTimeout)},
 		{"statement_timeout", Milliseconds(config.StatementTimeout)},
-		{"idle_in_transaction_session_timeout", Milliseconds(config.IdleInTransactionTimeout)},
+		{"idle_in_transaction_session_timeout", Milliseconds(config.IdleTimeout)},
+		{"idle_session_timeout", Milliseconds(config.IdleTimeout)},
 	}, settings...)
 	var set strings.Builder
 	for _, s := range pinned {
