@@ -82,6 +82,13 @@ bench: ## measure against plain SQL and write docs/benchmarks.md (BENCH_FLAGS=--
 	go build -o bin/bench ./internal/bench
 	./bin/bench $(BENCH_FLAGS)
 
+TORTURE_FLAGS =
+
+.PHONY: torture
+torture: ## kill runners and servers and cut networks for 30 minutes, and check (TORTURE_FLAGS="--duration 2m --seed 42")
+	go build -o bin/torture ./internal/torture
+	./bin/torture $(TORTURE_FLAGS)
+
 .PHONY: clean
 clean: ## remove what the other targets built
 	rm -rf bin coverage.out

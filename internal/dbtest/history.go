@@ -4,13 +4,19 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
+
+// TB is what a checker needs of a [testing.TB], for callers that are no test. FailNow ends the goroutine, or does not return otherwise.
+type TB interface {
+	Helper()
+	Errorf(format string, args ...any)
+	FailNow()
+}
 
 type historyJob struct {
 	ID                                  int64
@@ -50,7 +56,7 @@ var (
 // CheckHistory proves what must hold of a migration at any time when no runner works on it, and of a finished one beside: jobs tile the range; each
 // status change is one that there may be and has its log row, in order, each previous_status the one before's next_status; the last is the job's
 // status; claims, attempts and rows equal the truth, those left out included; never more jobs of the whole database were running at one instant than the fleet has slots.
-func CheckHistory(t testing.TB, conn *pgx.Conn, name string) {
+func CheckHistory(t TB, conn *pgx.Conn, name string) {
 	t.Helper()
 	ctx := context.Background()
 	var migration struct {
@@ -108,7 +114,7 @@ func CheckHistory(t testing.TB, conn *pgx.Conn, name string) {
 }
 
 // checkQuarantine proves that the rows left out are counted, each once, and that those to be tried again have a job for it that has not succeeded.
-func checkQuarantine(t testing.TB, conn *pgx.Conn, id int64, status string) {
+func checkQuarantine(t TB, conn *pgx.Conn, id int64, status string) {
 	t.Helper()
 	var counted, rows, keys, tried, open int64
 	err := conn.QueryRow(context.Background(), `
@@ -128,7 +134,7 @@ func checkQuarantine(t testing.TB, conn *pgx.Conn, id int64, status string) {
 	}
 }
 
-func checkTiling(t testing.TB, jobs []historyJob, frontier []string) {
+func checkTiling(t TB, jobs []historyJob, frontier []string) {
 	t.Helper()
 	var end []string
 	for _, job := range jobs {
@@ -143,7 +149,7 @@ func checkTiling(t testing.TB, jobs []historyJob, frontier []string) {
 }
 
 // checkLogs follows each job. A retry of the migration counts attempts anew, for jobs that wait without being logged.
-func checkLogs(t testing.TB, jobs []historyJob, logs []historyLog, isRetried bool) {
+func checkLogs(t TB, jobs []historyJob, logs []historyLog, isRetried bool) {
 	t.Helper()
 	byJob := make(map[int64][]historyLog)
 	for _, log := range logs {
@@ -201,7 +207,7 @@ func orNone(status *string) string {
 
 // checkConcurrency counts how many jobs ran at once, of whatever migration, by the history's timestamps; and how many in one slot, as far as it is
 // known: a job's row tells that of its last start.
-func checkConcurrency(t testing.TB, conn *pgx.Conn) {
+func checkConcurrency(t TB, conn *pgx.Conn) {
 	t.Helper()
 	rows, err := conn.Query(context.Background(), `
 		SELECT l.started_at, l.ended_at, CASE WHEN l.is_last THEN j.slot END
@@ -259,7 +265,7 @@ func checkConcurrency(t testing.TB, conn *pgx.Conn) {
 }
 
 // checkMigrationLogs follows the migration, and tells whether it was set going again after a failure.
-func checkMigrationLogs(t testing.TB, conn *pgx.Conn, id int64, status string) (isRetried bool) {
+func checkMigrationLogs(t TB, conn *pgx.Conn, id int64, status string) (isRetried bool) {
 	t.Helper()
 	rows, err := conn.Query(context.Background(), `
 		SELECT 0::bigint, created_at, previous_status::text, next_status::text, 0, NULL::text
