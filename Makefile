@@ -35,6 +35,18 @@ test-race: bin/test-server ## run all tests under the race detector
 bin/test-server:
 	@go build -o bin/test-server ./internal/dbtest/serve
 
+FUZZTIME = 5m
+
+# One target at a time: go test takes no more. Seeds, in testdata/fuzz, are run by ordinary tests too.
+.PHONY: fuzz
+fuzz: bin/test-server ## run each fuzz target for FUZZTIME (5m)
+	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
+		sed -n 's/^func \(Fuzz[A-Za-z]*\)(.*/\1/p' "$$file" | while read -r target; do \
+			echo "== $$(dirname "$$file") $$target"; \
+			./bin/test-server go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" </dev/null || exit 1; \
+		done || exit 1; \
+	done
+
 .PHONY: lint
 lint: ## check formatting and look for defects
 	@unformatted=$$(gofmt -l .) && { test -z "$$unformatted" || { echo "gofmt these files:" "$$unformatted"; exit 1; }; }

@@ -120,7 +120,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{[]string{"help", "schema", "x"}, `unknown command`},
 		{[]string{"stauts"}, `did you mean "status"?`},
 		{[]string{"status", "--jsno"}, `unknown flag: --jsno (see: bbm-runner status --help)`},
-		{[]string{"run", "--workers", "0"}, `--workers: workers is "0"`},
+		{[]string{"run", "--workers", "0"}, `--workers is "0"; give a whole number from 1 to 1000`},
 		{[]string{"new", "x"}, `needs --table`},
 		{[]string{"new", "increment", "--table", "app.items"}, `is there already`},
 		{[]string{"new", "x", "--table", "app.nowhere"}, `table app.nowhere does not exist`},

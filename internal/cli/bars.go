@@ -61,7 +61,7 @@ func (b *bars) show(migrations []control.Migration) {
 }
 
 func (b *bars) message(m control.Migration) string {
-	name, status := m.Name, m.Status
+	name, status := visible(m.Name), m.Status
 	if b.coloured {
 		name = text.Bold.Sprint(name)
 		if colour, ok := statusColours[status]; ok {
@@ -70,7 +70,7 @@ func (b *bars) message(m control.Migration) string {
 	}
 	// A line holds little: why a migration stands still matters more than where.
 	if why := reason(m); why != "" {
-		return name + " " + status + "  " + clip(why, longText)
+		return name + " " + status + "  " + clip(visible(why), longText)
 	}
 	parts := []string{name + " " + status, rowsOf(m) + " rows"}
 	if rate := rateOf(m); rate != "" {

@@ -30,6 +30,7 @@ type app struct {
 	Program
 	config  *config.Config // loaded before a command runs
 	signals *signals
+	command string // that runs
 }
 
 // Run executes one command and returns the exit code: 0 done; 1 failed; 2 wrong usage or input; 3 wait: a migration failed or was cancelled;

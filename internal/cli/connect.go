@@ -75,24 +75,22 @@ func (a *app) connConfig() (*pgx.ConnConfig, error) {
 
 // mayPass reports whether another try may succeed: the server did not answer, is starting up or is full.
 func mayPass(err error) bool {
-	var refused *pgconn.PgError
-	if !errors.As(err, &refused) {
+	var (
+		refused *pgconn.PgError
+		failed  *session.ConnectError
+	)
+	switch {
+	case errors.As(err, &failed) && failed.Lasting:
+		return false
+	case !errors.As(err, &refused):
 		return true
 	}
 	const cannotConnectNow, tooManyConnections = "57P03", "53300"
 	return refused.Code == cannotConnectNow || refused.Code == tooManyConnections
 }
 
-// connectFailure names the server; the driver's own text would add the user and the database a second time.
+// connectFailure names the server.
 func connectFailure(c *pgx.ConnConfig, tries int, err error) error {
-	var failed *pgconn.ConnectError
-	if errors.As(err, &failed) && failed.Unwrap() != nil {
-		err = failed.Unwrap()
-	}
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
-		err = fmt.Errorf("%s (SQLSTATE %s)", refused.Message, refused.Code)
-	}
 	tried := ""
 	if tries > 1 {
 		tried = fmt.Sprintf(" after %d tries", tries)
@@ -107,8 +105,19 @@ func (a *app) withControl(ctx context.Context, works *work.Registry, do func(*co
 		if err := c.CheckSchema(ctx); err != nil {
 			return err
 		}
-		return do(c)
+		return c.ExplainRights(do(c), a.role())
 	})
+}
+
+// role is the one of docs/roles.sql whose rights the command takes.
+func (a *app) role() string {
+	switch a.command {
+	case "status", "jobs", "logs", "wait":
+		return "bbm_viewer"
+	case "run":
+		return "bbm_runner"
+	}
+	return "bbm_operator"
 }
 
 func (a *app) withConn(ctx context.Context, do func(*pgx.Conn) error) error {

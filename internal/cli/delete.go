@@ -22,7 +22,7 @@ func (a *app) newDeleteCommand() *cobra.Command {
 				if err := c.Delete(cmd.Context(), args[0]); err != nil {
 					return err
 				}
-				fmt.Fprintf(a.Stdout, "%s deleted\n", args[0])
+				fmt.Fprintf(a.lines(), "%s deleted\n", args[0])
 				return nil
 			})
 		},

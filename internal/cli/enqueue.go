@@ -88,7 +88,7 @@ func (a *app) enqueue(ctx context.Context, options control.EnqueueOptions) error
 			a.printPlan(result)
 			return nil
 		}
-		fmt.Fprintln(a.Stdout, result.Name)
+		fmt.Fprintln(a.lines(), result.Name)
 		return nil
 	})
 }
@@ -135,6 +135,6 @@ func (a *app) printPlan(r control.EnqueueResult) {
 		{"rows", "~" + count(r.Rows)},
 		{"jobs", fmt.Sprintf("~%s of %s rows, in sub-batches of %s", count(r.Jobs), count(int64(r.BatchSize)), subBatch)},
 	} {
-		fmt.Fprintf(a.Stdout, "%-9s  %s\n", line[0], line[1])
+		fmt.Fprintf(a.lines(), "%-9s  %s\n", line[0], line[1])
 	}
 }

@@ -115,12 +115,12 @@ func isA[T error](err error) bool {
 func oneLine(err error) string {
 	var lines []string
 	for line := range strings.Lines(err.Error()) {
-		line = strings.TrimSpace(line)
+		line = visible(strings.TrimSpace(line))
 		if line != "" && !slices.Contains(lines, line) {
 			lines = append(lines, line)
 		}
 	}
-	return strings.Join(lines, "; ")
+	return config.RedactText(strings.Join(lines, "; "))
 }
 
 // warn prints what the user should know though the command goes on.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -129,8 +130,13 @@ func workArguments(pairs []string) (work.Arguments, error) {
 
 // printObject writes one indented JSON object.
 func (a *app) printObject(object any) error {
-	encoder := json.NewEncoder(a.Stdout)
+	var encoded bytes.Buffer
+	encoder := json.NewEncoder(&encoded)
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode(object)
+	if err := encoder.Encode(object); err != nil {
+		return err
+	}
+	_, err := a.Stdout.Write(visibleJSON(encoded.Bytes()))
+	return err
 }

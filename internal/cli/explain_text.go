@@ -54,7 +54,7 @@ func (a *app) printExplanation(e *preview.Explanation) {
 func (a *app) printLabelled(lines [][2]string) {
 	for _, line := range lines {
 		if line[1] != "" {
-			fmt.Fprintln(a.Stdout, strings.TrimRight(fmt.Sprintf("%-13s  %s", line[0], line[1]), " "))
+			fmt.Fprintln(a.lines(), strings.TrimRight(fmt.Sprintf("%-13s  %s", line[0], line[1]), " "))
 		}
 	}
 }
@@ -110,16 +110,16 @@ func orNil(text *string) any {
 }
 
 func (a *app) printStatement(title string, s *preview.Statement) {
-	fmt.Fprintf(a.Stdout, "\n%s\n", title)
+	fmt.Fprintf(a.lines(), "\n%s\n", title)
 	if s.Before != nil {
-		fmt.Fprintf(a.Stdout, "%s;\n", indented(*s.Before))
+		fmt.Fprintf(a.lines(), "%s;\n", indented(*s.Before))
 	}
-	fmt.Fprintf(a.Stdout, "%s;\n", indented(s.SQL))
+	fmt.Fprintf(a.lines(), "%s;\n", indented(s.SQL))
 	var values []string
 	for i, value := range s.Parameters {
 		values = append(values, fmt.Sprintf("$%d = %s", i+1, parameter(value)))
 	}
-	fmt.Fprintf(a.Stdout, "  -- %s\n\n%s\n", strings.Join(values, ", "), indented(s.PlanText))
+	fmt.Fprintf(a.lines(), "  -- %s\n\n%s\n", strings.Join(values, ", "), indented(s.PlanText))
 }
 
 // parameter writes a value so that a text and a number are told apart, on one line.
@@ -141,16 +141,16 @@ func (a *app) printWrite(w preview.Write) {
 	if len(w.Columns) > 0 {
 		title += " of " + work.WriteNames(w.Columns)
 	}
-	fmt.Fprintf(a.Stdout, "\n%s\n", title)
+	fmt.Fprintf(a.lines(), "\n%s\n", title)
 	if w.HOT != nil {
-		fmt.Fprintf(a.Stdout, "  HOT           %s\n", w.HOT.Meaning)
+		fmt.Fprintf(a.lines(), "  HOT           %s\n", w.HOT.Meaning)
 	}
 	for _, i := range w.Indexes {
 		note := ""
 		if i.IsChanged {
 			note = "  -- changes"
 		}
-		fmt.Fprintf(a.Stdout, "  index         %s%s\n", i.Definition, note)
+		fmt.Fprintf(a.lines(), "  index         %s%s\n", i.Definition, note)
 	}
 	for _, t := range w.Triggers {
 		note := ""
@@ -160,7 +160,7 @@ func (a *app) printWrite(w preview.Write) {
 		if t.IsDefiner {
 			note += ", with the rights of its owner"
 		}
-		fmt.Fprintf(a.Stdout, "  trigger       %s on %s: %s, %s%s\n", t.Name, t.Table, t.Function, t.Timing, note)
+		fmt.Fprintf(a.lines(), "  trigger       %s on %s: %s, %s%s\n", t.Name, t.Table, t.Function, t.Timing, note)
 	}
 	for _, k := range w.ForeignKeys {
 		note := ""
@@ -173,7 +173,7 @@ func (a *app) printWrite(w preview.Write) {
 		if !k.IsValidated {
 			note += ", not valid"
 		}
-		fmt.Fprintf(a.Stdout, "  foreign key   %s: %s (%s) to %s (%s)%s\n", k.Name,
+		fmt.Fprintf(a.lines(), "  foreign key   %s: %s (%s) to %s (%s)%s\n", k.Name,
 			k.Table, work.WriteNames(k.Columns), k.ReferencedTable, work.WriteNames(k.ReferencedColumns), note)
 	}
 }
@@ -182,8 +182,8 @@ func (a *app) printWarnings(title string, warnings []preview.Warning) {
 	if len(warnings) == 0 {
 		return
 	}
-	fmt.Fprintf(a.Stdout, "\n%s\n", title)
+	fmt.Fprintf(a.lines(), "\n%s\n", title)
 	for _, w := range warnings {
-		fmt.Fprintf(a.Stdout, "  - %s\n", w.Message)
+		fmt.Fprintf(a.lines(), "  - %s\n", w.Message)
 	}
 }

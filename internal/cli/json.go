@@ -21,7 +21,7 @@ func (a *jsonArray) add(element any) error {
 		separator = ",\n  "
 	}
 	a.begun = true
-	_, err = io.WriteString(a.w, separator+string(encoded))
+	_, err = io.WriteString(a.w, separator+string(visibleJSON(encoded)))
 	return err
 }
 

@@ -65,7 +65,7 @@ func (a *app) newWork(ctx context.Context, name, written string) error {
 	if err := writeNewFile(path, text); err != nil {
 		return err
 	}
-	fmt.Fprintln(a.Stdout, path)
+	fmt.Fprintln(a.lines(), path)
 	return nil
 }
 

@@ -88,7 +88,7 @@ func (a *app) transit(ctx context.Context, t transition, names []string, reason 
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(a.Stdout, "%s %s\n", name, now[0].Status)
+			fmt.Fprintf(a.lines(), "%s %s\n", name, now[0].Status)
 		}
 		return errors.Join(refused...)
 	})

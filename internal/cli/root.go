@@ -51,6 +51,7 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or input; 3 wait: a migration failed
 			if !cmd.HasParent() {
 				return nil // help
 			}
+			a.command = cmd.Name()
 			if err := a.loadConfig(cmd.Flags()); err != nil {
 				return err
 			}

@@ -56,6 +56,9 @@ func (a *app) run(ctx context.Context, only []string, untilIdle bool) error {
 	}
 	// What is wrong with the server or the schema shows here, in a sentence, and not in a log that goes on.
 	err = a.withControl(ctx, nil, func(c *control.Control) error {
+		if err := c.CheckRunnerRights(ctx); err != nil {
+			return err
+		}
 		for _, name := range only {
 			if _, err := c.Status(ctx, name); errors.Is(err, control.ErrNotFound) {
 				a.warn("%s", err)

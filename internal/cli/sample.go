@@ -128,7 +128,7 @@ func (a *app) printSampling(s *preview.Sampling) {
 		{"timeouts", fmt.Sprintf("lock %s, statement %s", a.config.LockTimeout, a.config.StatementTimeout)},
 		{"places", s.Found},
 	})
-	fmt.Fprintln(a.Stdout)
+	fmt.Fprintln(a.lines())
 	rows := make([][]string, len(s.SubBatches))
 	for i, one := range s.SubBatches {
 		rows[i] = sampleCells(one)
@@ -139,7 +139,7 @@ func (a *app) printSampling(s *preview.Sampling) {
 		if r.WALBytes != nil {
 			whole += fmt.Sprintf(", %s of WAL", byteSize(*r.WALBytes))
 		}
-		fmt.Fprintln(a.Stdout)
+		fmt.Fprintln(a.lines())
 		a.printLabelled([][2]string{
 			{"recommended", fmt.Sprintf("sub_batch_size %s, for %s at the slowest place", count(int64(r.SubBatchSize)), preview.Target)},
 			{"whole run", whole},

@@ -75,7 +75,7 @@ func (a *app) setFleet(ctx context.Context, pairs []string) error {
 		if err := c.SetSlots(ctx, n); err != nil {
 			return err
 		}
-		fmt.Fprintf(a.Stdout, "fleet slots=%d\n", n)
+		fmt.Fprintf(a.lines(), "fleet slots=%d\n", n)
 		return nil
 	})
 }
@@ -99,7 +99,7 @@ func (a *app) set(ctx context.Context, name string, pairs []string) error {
 		if err := c.Set(ctx, name, options); err != nil {
 			return err
 		}
-		fmt.Fprintf(a.Stdout, "%s %s\n", name, strings.Join(pairs, " "))
+		fmt.Fprintf(a.lines(), "%s %s\n", name, strings.Join(pairs, " "))
 		return nil
 	})
 }

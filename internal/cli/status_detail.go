@@ -48,8 +48,11 @@ func (a *app) printMigration(m control.Migration) {
 	if m.Hold != nil && !strings.HasPrefix(reason(m), "on hold") {
 		lines = append(lines, [2]string{"on hold", fmt.Sprintf("until %s: %s", instant(m.Hold.Until), m.Hold.Reason)})
 	}
-	fmt.Fprintln(a.Stdout, m.Name)
+	fmt.Fprintln(a.Stdout, visible(m.Name))
 	for _, line := range lines {
+		if line[0] != "status" { // which may be coloured
+			line[1] = visible(line[1])
+		}
 		if line[1] != "" {
 			fmt.Fprintf(a.Stdout, "  %-14s  %s\n", line[0], line[1])
 		}

@@ -3,10 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -42,30 +39,21 @@ func fitted(headings []string, rows [][]string, columns int) [][]string {
 	}
 	last := len(headings) - 1
 	for i := range last {
-		widest := utf8.RuneCountInString(headings[i])
+		widest := columnsOf(headings[i])
 		for _, row := range rows {
-			widest = max(widest, utf8.RuneCountInString(row[i]))
+			widest = max(widest, columnsOf(visible(row[i])))
 		}
 		columns -= widest + len("|  ")
 	}
 	columns = max(columns-len("|  |"), leastWidth)
 	clipped := make([][]string, len(rows))
 	for i, row := range rows {
-		clipped[i] = append(row[:last:last], clip(row[last], columns))
+		clipped[i] = append(row[:last:last], clip(visible(row[last]), columns))
 	}
 	return clipped
 }
 
 // tableRow colours the cells that hold a status.
-// visible writes control characters as escapes: keys and messages hold what users have written, which must neither tear a table nor reach the
-// terminal.
-func visible(cell string) string {
-	if !strings.ContainsFunc(cell, unicode.IsControl) {
-		return cell
-	}
-	return strings.Trim(strconv.Quote(cell), `"`)
-}
-
 func tableRow(cells []string, coloured bool) table.Row {
 	row := make(table.Row, len(cells))
 	for i, cell := range cells {
@@ -109,7 +97,7 @@ func (c *columns) print(rows [][]string) {
 		for i, cell := range row {
 			cell = visible(cell)
 			row[i] = cell
-			c.widths[i] = max(c.widths[i], utf8.RuneCountInString(cell))
+			c.widths[i] = max(c.widths[i], columnsOf(cell))
 		}
 	}
 	for _, row := range rows {
@@ -119,7 +107,7 @@ func (c *columns) print(rows [][]string) {
 				line.WriteString("  ")
 			}
 			line.WriteString(cell)
-			line.WriteString(strings.Repeat(" ", c.widths[i]-utf8.RuneCountInString(cell)))
+			line.WriteString(strings.Repeat(" ", c.widths[i]-columnsOf(cell)))
 		}
 		fmt.Fprintln(c.w, strings.TrimRight(line.String(), " "))
 	}

@@ -82,7 +82,7 @@ func (v *lineView) show(migrations []control.Migration) {
 			continue
 		}
 		v.last[m.Name] = state
-		fmt.Fprintf(v.w, "%s %s\n", m.Name, summary(m))
+		fmt.Fprintf(v.w, "%s %s\n", visible(m.Name), visible(summary(m)))
 	}
 }
 
@@ -100,7 +100,7 @@ func (v *jsonView) show(migrations []control.Migration) {
 		return
 	}
 	v.last = line
-	fmt.Fprintf(v.w, "%s\n", line)
+	fmt.Fprintf(v.w, "%s\n", visibleJSON(line))
 }
 
 func (v *jsonView) close() {}

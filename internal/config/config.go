@@ -8,6 +8,7 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
@@ -100,10 +101,7 @@ func Load(from Sources) (*Config, error) {
 	for _, s := range settings {
 		value := k.String(s.name)
 		if err := s.read(c, value); err != nil {
-			if s.secret {
-				value = "…"
-			}
-			return nil, inputErrorf("%s: %s is %q; %s", c.origins[s.name], s.name, value, err)
+			return nil, inputErrorf("%s is %s; %s", c.place(s.name), shown(value, s.secret), err)
 		}
 	}
 	return c, nil
@@ -114,6 +112,28 @@ func (c *Config) IsDefault(name string) bool { return c.origins[name] == "the de
 
 // Origin says where a setting was found: a flag, a variable, or a line of the file.
 func (c *Config) Origin(name string) string { return c.origins[name] }
+
+// place names a setting where the user has written it. A flag's name and a variable's say which it is; a line of a file does not.
+func (c *Config) place(name string) string {
+	switch origin := c.origins[name]; origin {
+	case flagName(name), variableName(name):
+		return origin
+	default:
+		return origin + ": " + name
+	}
+}
+
+// longestShown is how much of a wrong value helps to see the mistake.
+const longestShown = 64
+
+// shown quotes what was written, for a message. In a file with a quote too many, a harmless setting's value or key may have swallowed the line of a
+// connection string: what could be one is not shown.
+func shown(written string, secret bool) string {
+	if secret || len(written) > longestShown || strings.ContainsAny(written, "@=\n\r") || strings.Contains(written, "://") {
+		return `"…"`
+	}
+	return strconv.Quote(written)
+}
 
 // layer is one source of settings.
 type layer struct {

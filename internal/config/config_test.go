@@ -109,9 +109,9 @@ func TestAMissingFileIsAnError(t *testing.T) {
 func TestAWrongValueNamesItsVariableOrFlag(t *testing.T) {
 	t.Parallel()
 	_, err := Load(Sources{Environ: []string{"BBM_ENABLED=si"}})
-	require.EqualError(t, err, `BBM_ENABLED: enabled is "si"; give true or false`)
+	require.EqualError(t, err, `BBM_ENABLED is "si"; give true or false`)
 	_, err = Load(Sources{Flags: map[string]string{"log_format": "xml"}})
-	require.EqualError(t, err, `--log-format: log_format is "xml"; give auto, text or json`)
+	require.EqualError(t, err, `--log-format is "xml"; give auto, text or json`)
 }
 
 func TestOnlyAMisspeltVariableIsWarnedOf(t *testing.T) {

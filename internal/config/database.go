@@ -2,6 +2,8 @@ package config
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"net/url"
 	"regexp"
 	"strings"
@@ -30,6 +32,10 @@ func parseReason(err error) string {
 	if !errors.As(err, &failed) {
 		return "unknown reason"
 	}
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		return fmt.Sprintf("a file that it names, such as sslrootcert, sslcert, sslkey, passfile or servicefile, cannot be read: %s", file.Err)
+	}
 	if strings.ContainsAny(failed.ConnString, "@%") || strings.Contains(strings.ToLower(failed.ConnString), "password") {
 		return "its parts are not shown, since it may hold a password"
 	}
@@ -41,6 +47,14 @@ func parseReason(err error) string {
 const redacted = "xxxxx"
 
 var passwordPair = regexp.MustCompile(`(?i)((?:ssl)?password\s*=\s*)('(?:\\.|[^'\\])*'?|(?:\\.|[^\s\\&])+)`)
+
+var passwordOfURL = regexp.MustCompile(`(?i)(postgres(?:ql)?://[^\s:@]*:)\S*@`)
+
+// RedactText returns a message without the password of any URL or pair that it quotes. It is the last guard: messages are
+// written so that they hold none, but what was typed in the place of a command or a flag is quoted.
+func RedactText(message string) string {
+	return passwordPair.ReplaceAllString(passwordOfURL.ReplaceAllString(message, "${1}"+redacted+"@"), "${1}"+redacted)
+}
 
 // Redact returns the connection string without its password. A URL that cannot be read is replaced as a whole.
 func Redact(connection string) string {

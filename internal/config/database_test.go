@@ -50,6 +50,20 @@ func TestAnUnreadableConnectionStringWithoutASecretSaysWhy(t *testing.T) {
 	assert.Contains(t, err.Error(), "--database-url: the connection cannot be read (invalid port")
 }
 
+func TestAMessageIsShownWithoutThePasswordsThatItQuotes(t *testing.T) {
+	t.Parallel()
+	for message, want := range map[string]string{
+		`unknown command "postgres://alice:hunter2@db/shop?a=b"`:       `unknown command "postgres://alice:xxxxx@db/shop?a=b"`,
+		`unknown command "postgresql://alice:h@un"t/er2@db" (help)`:    `unknown command "postgresql://alice:xxxxx@db" (help)`,
+		`a postgres://db/shop?password=hunter2&a=b`:                    `a postgres://db/shop?password=xxxxx&a=b`,
+		`unknown command "host=db password=hunter2 user=a"`:            `unknown command "host=db password=xxxxx user=a"`,
+		`role "a@b" may not; write postgres://user@host:5432/database`: `role "a@b" may not; write postgres://user@host:5432/database`,
+		`password authentication failed for user "alice"`:              `password authentication failed for user "alice"`,
+	} {
+		assert.Equal(t, want, RedactText(message))
+	}
+}
+
 func TestRedactTakesOutPasswordsOnly(t *testing.T) {
 	t.Parallel()
 	for connection, want := range map[string]string{

@@ -3,8 +3,10 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/bbm-runner/bbm-runner/internal/nearest"
@@ -15,7 +17,7 @@ import (
 
 // readFile reads the YAML file that origin names. A key without a value counts as not set.
 func readFile(path, origin string) (layer, error) {
-	content, err := os.ReadFile(path)
+	content, err := readLimited(path)
 	if err != nil {
 		var failed *fs.PathError
 		if errors.As(err, &failed) {
@@ -43,6 +45,23 @@ func readFile(path, origin string) (layer, error) {
 	return layer{values, at}, nil
 }
 
+// longestFile is far above what settings can need.
+const longestFile = 1 << 20
+
+// readLimited reads a file, or a pipe, that might never end.
+func readLimited(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	content, err := io.ReadAll(io.LimitReader(file, longestFile+1))
+	if err == nil && len(content) > longestFile {
+		err = errors.New("it is larger than 1 MB; settings are not")
+	}
+	return content, err
+}
+
 func find(name string) (setting, bool) {
 	for _, s := range settings {
 		if s.name == name {
@@ -61,9 +80,9 @@ func unknownKey(name string) string {
 	case name == fileSetting:
 		return `"config" cannot stand in the file that it names; give --config or BBM_CONFIG`
 	case near != "":
-		return fmt.Sprintf("unknown key %q; did you mean %q?", name, near)
+		return fmt.Sprintf("unknown key %s; did you mean %q?", shown(name, false), near)
 	}
-	return fmt.Sprintf("unknown key %q; use one of %s", name, strings.Join(names, ", "))
+	return fmt.Sprintf("unknown key %s; use one of %s", shown(name, false), strings.Join(names, ", "))
 }
 
 func isScalar(value any) bool {
@@ -89,7 +108,10 @@ func keyLines(content []byte) map[string]int {
 	return lines
 }
 
-// yamlReason is the parser's message in one line. A message about a wrong type quotes the value, which may be a secret.
+// quotedInReason is what the parser quotes of the file.
+var quotedInReason = regexp.MustCompile("(?s)\"[^\"]*\"|'[^']*'|`[^`]*`")
+
+// yamlReason is the parser's message in one line. What it quotes of the file is left out where it may be a secret: all but the settings' own names.
 func yamlReason(err error) string {
 	var wrongType *yaml.TypeError
 	if errors.As(err, &wrongType) && len(wrongType.Errors) > 0 {
@@ -97,7 +119,17 @@ func yamlReason(err error) string {
 		if strings.Contains(reason, "cannot unmarshal") {
 			return "it is no list of settings; write one a line, as in works_dir: works"
 		}
-		return reason
+		return withoutQuotes(reason)
 	}
-	return strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", " "), "yaml: ")
+	return withoutQuotes(strings.TrimPrefix(err.Error(), "yaml: "))
+}
+
+func withoutQuotes(reason string) string {
+	reason = quotedInReason.ReplaceAllStringFunc(reason, func(quoted string) string {
+		if _, known := find(quoted[1 : len(quoted)-1]); known {
+			return quoted
+		}
+		return "…"
+	})
+	return strings.Join(strings.Fields(strings.ToValidUTF8(reason, "\uFFFD")), " ")
 }

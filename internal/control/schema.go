@@ -19,7 +19,8 @@ func (c *Control) CheckSchema(ctx context.Context) error {
 	case isMissing(err):
 		version = 0
 	case errors.As(err, &fault) && fault.Code == insufficientPrivilege:
-		return inputf("this role may not use the tables of bbm-runner: %s; see docs/operations.md for the rights that it needs", fault.Message)
+		return inputf("this role may not use the tables of bbm-runner: %s; %s", fault.Message,
+			c.grant("bbm_viewer (to look), bbm_operator (to act) or bbm_runner (to run)"))
 	case err != nil:
 		return fmt.Errorf("read the version of the schema: %w", err)
 	}

@@ -39,6 +39,8 @@ type Options struct {
 	// Kept is the folder of a cluster that outlives its server, for data that take long to load: made by the first
 	// Start, used again by later ones. One server at a time; ErrInUse otherwise. Default none: a temporary one, by Dir.
 	Kept string
+	// Files are put into the data folder of a new cluster, by their names there, in the place of what initdb made: certificates, pg_hba.conf.
+	Files map[string][]byte
 	// Settings are server settings such as max_connections; default none, that is PostgreSQL's own.
 	Settings map[string]string
 }
@@ -48,6 +50,7 @@ type Server struct {
 	binDir   string
 	major    int
 	settings map[string]string
+	files    map[string][]byte
 	password string
 	who      *owner
 	folder   *folder
@@ -82,6 +85,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 		binDir:   binDir,
 		major:    major,
 		settings: options.Settings,
+		files:    options.Files,
 		password: rand.Text(),
 		who:      who,
 		folder:   folder,

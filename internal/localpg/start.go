@@ -64,6 +64,20 @@ func (s *Server) create(ctx context.Context) error {
 	if process.err != nil {
 		return withLog(fmt.Errorf("make cluster with initdb: %w", process.err), s.logPath())
 	}
+	return s.writeFiles()
+}
+
+// writeFiles puts the files of the options into the data folder. The server refuses a key that others may read.
+func (s *Server) writeFiles() error {
+	for name, content := range s.files {
+		path := filepath.Join(s.dataDir(), name)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			return fmt.Errorf("write %s into the cluster: %w", name, err)
+		}
+		if err := s.who.give(path); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -91,7 +91,7 @@ func Connect(ctx context.Context, connConfig *pgx.ConnConfig, config Config) (*p
 	}
 	conn, err := pgx.ConnectConfig(ctx, connConfig)
 	if err != nil {
-		return nil, err
+		return nil, explained(err)
 	}
 	if config.CheckPooling {
 		if err := checkPooling(ctx, given, conn); err != nil {

@@ -1,7 +1,6 @@
 package work
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -85,29 +84,4 @@ func TestLexSaysWhatNeverEnds(t *testing.T) {
 		assert.Equal(t, test.message, at.message, test.src)
 		assert.Equal(t, 2, at.offset, test.src)
 	}
-}
-
-func FuzzLexer(f *testing.F) {
-	for _, seed := range []string{"UPDATE t SET a = @b WHERE @batch(u)", `E'\'' $a$ $$ $a$ /* /* */ */ "x""y" 'é' 0xE-1`, "$1 @> @ x -- y\r\nz"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, src string) {
-		tokens, err := lex(src)
-		if err != nil {
-			return
-		}
-		end := 0
-		for _, token := range tokens {
-			if token.start != end || token.end <= token.start {
-				t.Fatalf("token %v does not follow %d", token, end)
-			}
-			end = token.end
-		}
-		if end != len(src) {
-			t.Fatalf("the tokens end at %d of %d", end, len(src))
-		}
-		if strings.TrimSpace(src) == "" && len(tokens) > 1 {
-			t.Fatalf("white space gave %v", tokens)
-		}
-	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -25,7 +26,7 @@ func WriteName(parts ...string) string {
 	written := make([]string, len(parts))
 	for i, part := range parts {
 		written[i] = part
-		if !plainName.MatchString(part) {
+		if !plainName.MatchString(part) || reservedWords[part] {
 			written[i] = pgx.Identifier{part}.Sanitize()
 		}
 	}
@@ -97,6 +98,9 @@ func readNames(text, separator string) ([]string, error) {
 
 // identifier returns the name that a word or a quoted name stands for.
 func identifier(text string) (string, error) {
+	if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+		return "", fmt.Errorf("the name %q is not UTF-8 text", text)
+	}
 	name := foldCase(text)
 	if strings.HasPrefix(text, `"`) {
 		name = strings.ReplaceAll(text[1:len(text)-1], `""`, `"`)

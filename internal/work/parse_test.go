@@ -193,24 +193,3 @@ func TestLoadDirListsEveryBrokenFile(t *testing.T) {
 	_, err = LoadDir(filepath.Join(dir, "none"))
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
-
-func FuzzParse(f *testing.F) {
-	f.Add([]byte(usersEmailLower))
-	f.Add([]byte(file("MERGE INTO t USING s ON @batch(t) WHEN MATCHED THEN UPDATE SET (a, b) = (SELECT 1, 2), c = @c", "-- argument: c int[]")))
-	f.Add([]byte(file("WITH x AS (UPDATE public.t SET a = CASE WHEN b THEN 1 END WHERE @batch RETURNING *) INSERT INTO y SELECT * FROM x")))
-	f.Fuzz(func(t *testing.T, src []byte) {
-		w, err := Parse("x", src)
-		if err != nil {
-			return
-		}
-		target := Target{Schema: "public", Table: "t"}
-		for _, column := range w.Cursor {
-			target.Columns = append(target.Columns, Column{column, "bigint"})
-		}
-		for _, built := range NewStatements(w, target).works {
-			if !strings.Contains(built.sql, "::text::bigint") {
-				t.Fatalf("no range in %q", built.sql)
-			}
-		}
-	})
-}
