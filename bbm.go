@@ -55,6 +55,10 @@ type Work struct {
 	// Scope is a predicate on the table's columns, unqualified, as in status = 'draft': only rows that it matches are walked over. It is the
 	// predicate of a partial index on the cursor's columns. A range covers all of its rows, so what Do runs has to say again which it means. Optional.
 	Scope string
+	// Remaining is a predicate on the table's columns, unqualified, as in email_lower IS NULL, that holds for rows which are still to be changed. With it,
+	// the migration is finished only when a walk over the whole table has found no such row; where there are some, Do goes again over those ranges, and
+	// b.Exec and b.Query then see those rows alone. Optional.
+	Remaining string
 	// RepeatedKeys admits a cursor whose index is not unique. Rows of equal keys then stay in one call.
 	RepeatedKeys bool
 	// Arguments are the values that the work takes at enqueue, all of them required.
@@ -118,7 +122,7 @@ func (b Batch) Query(ctx context.Context, tx pgx.Tx, sql string) (pgx.Rows, erro
 func (w Work) registered() *work.Work {
 	registered := &work.Work{
 		Name: w.Name, Version: w.Version, Description: w.Description,
-		Table: w.Table, Cursor: w.Cursor, Scope: w.Scope, RepeatedKeys: w.RepeatedKeys,
+		Table: w.Table, Cursor: w.Cursor, Scope: w.Scope, Remaining: w.Remaining, RepeatedKeys: w.RepeatedKeys,
 		BatchSize: w.BatchSize, SubBatchSize: w.SubBatchSize, ExternalEffects: w.ExternalEffects,
 	}
 	for _, argument := range w.Arguments {

@@ -15,6 +15,7 @@ func TestAWorkIsRegisteredWithAllThatItSays(t *testing.T) {
 	t.Parallel()
 	w := Work{
 		Name: "hash", Version: "2", Description: "Hash.", Table: "app.users", Cursor: []string{"tenant", "id"}, RepeatedKeys: true,
+		Scope: "pepper IS NULL", Remaining: "hash IS NULL",
 		Arguments: []Argument{{Name: "salt", Type: "text"}}, BatchSize: 100, SubBatchSize: 10, ExternalEffects: true,
 		Do: func(_ context.Context, _ pgx.Tx, b Batch) (int64, error) {
 			salt, given := b.Arguments.Get("salt")
@@ -31,6 +32,7 @@ func TestAWorkIsRegisteredWithAllThatItSays(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "hash 2 Hash. app.users", registered.Name+" "+registered.Version+" "+registered.Description+" "+registered.Table)
 	assert.Equal(t, []string{"tenant", "id"}, registered.Cursor)
+	assert.Equal(t, []string{"pepper IS NULL", "hash IS NULL"}, []string{registered.Scope, registered.Remaining})
 	assert.True(t, registered.RepeatedKeys)
 	assert.True(t, registered.ExternalEffects)
 	assert.Equal(t, []work.Argument{{Name: "salt", Type: "text"}}, registered.Arguments)

@@ -35,6 +35,7 @@ GRANT bbm_viewer TO bbm_runner;
 GRANT UPDATE ON bbm.batched_background_migrations TO bbm_runner;
 GRANT INSERT, UPDATE ON bbm.batched_background_migration_jobs TO bbm_runner;
 GRANT INSERT, UPDATE ON bbm.batched_background_migration_quarantined_rows TO bbm_runner;
+GRANT INSERT, UPDATE ON bbm.batched_background_migration_verifications TO bbm_runner;
 GRANT INSERT ON bbm.batched_background_migration_job_transition_logs TO bbm_runner;
 GRANT INSERT ON bbm.batched_background_migration_transition_logs TO bbm_runner;
 GRANT EXECUTE ON FUNCTION bbm.assert_fence(boolean) TO bbm_runner;

@@ -34,6 +34,12 @@ WHERE m.status IN ('active', 'running')
       )
       OR (
           m.frontier_key = m.max_key
+          -- A walk that proves it done rests between its pieces; there is nothing else to rest for.
+          AND (
+              m.remaining_predicate IS NULL
+              OR m.last_claimed_at IS NULL
+              OR m.last_claimed_at + m.pause <= coalesce(sqlc.narg('now')::timestamptz, now())
+          )
           AND NOT EXISTS (
               SELECT
               FROM bbm.batched_background_migration_jobs AS j
@@ -117,7 +123,7 @@ SELECT m.id
 FROM started_migration AS m;
 
 -- name: MigrationFinish :one
--- Ends a migration whose whole range is cut and whose jobs have all succeeded. No row: not so.
+-- Ends a migration whose whole range is cut and whose jobs have all succeeded, and that asks for no proof (see MigrationProve). No row: not so.
 -- Called by: runner.(*Executor).claimFrom, which holds the row of the migration.
 -- Index: batched_background_migrations_pkey; jobs by batched_background_migration_jobs_unsucceeded_idx.
 -- Locks: the row of the migration, until commit.
@@ -127,6 +133,7 @@ WITH locked_migration AS (
     WHERE m.id = @migration_id
       AND m.status IN ('active', 'running')
       AND m.frontier_key = m.max_key
+      AND m.remaining_predicate IS NULL
       AND NOT EXISTS (
           SELECT
           FROM bbm.batched_background_migration_jobs AS j

@@ -103,6 +103,10 @@ WITH locked_migration AS (
     SET
         status = CASE WHEN l.status = 'running' THEN l.status ELSE 'active' END,
         work_checksum = coalesce(sqlc.narg('work_checksum')::text, m.work_checksum),
+        remaining_predicate = CASE
+            WHEN sqlc.narg('work_checksum')::text IS NULL THEN m.remaining_predicate
+            ELSE sqlc.narg('remaining_predicate')::text
+        END,
         on_hold_until = NULL,
         hold_reason = NULL,
         updated_at = now()
@@ -173,6 +177,10 @@ WITH locked_migration AS (
     SET
         status = 'active',
         work_checksum = coalesce(sqlc.narg('work_checksum')::text, m.work_checksum),
+        remaining_predicate = CASE
+            WHEN sqlc.narg('work_checksum')::text IS NULL THEN m.remaining_predicate
+            ELSE sqlc.narg('remaining_predicate')::text
+        END,
         failure_error_code = NULL,
         failure_message = NULL,
         on_hold_until = NULL,

@@ -97,8 +97,7 @@ SELECT
     ARRAY(
         SELECT o.owner
         FROM open_transaction AS o
-        WHERE m.max_key IS NULL
-          AND o.transaction = ANY (m.awaited_transactions)
+        WHERE o.transaction = ANY (CASE WHEN m.max_key IS NULL THEN m.awaited_transactions ELSE w.awaited_transactions END)
         ORDER BY o.owner
     )::text[] AS awaited,
     coalesce((
@@ -118,7 +117,12 @@ SELECT
     b.exception_message AS failed_row_message,
     b.exception_constraint AS failed_row_constraint,
     s.recent_rows,
-    s.recent_seconds
+    s.recent_seconds,
+    coalesce(w.pass, 0)::integer AS walk_pass,
+    coalesce(w.walked_rows, 0)::bigint AS walked_rows,
+    coalesce(w.expected_rows, 0)::bigint AS walk_expected_rows,
+    coalesce(w.remaining_rows, 0)::bigint AS walk_remaining_rows,
+    coalesce(w.updated_at, m.updated_at)::timestamptz AS walk_updated_at
 FROM bbm.batched_background_migrations AS m
 CROSS JOIN fleet AS f
 CROSS JOIN LATERAL (
@@ -157,6 +161,22 @@ LEFT JOIN LATERAL (
     ORDER BY j.id
     LIMIT 1
 ) AS b ON true
+LEFT JOIN LATERAL (
+    -- The walk under way, if any; what it waits for counts until it has begun.
+    SELECT
+        v.pass,
+        v.walked_rows,
+        v.expected_rows,
+        v.remaining_rows,
+        v.updated_at,
+        CASE WHEN v.statement IS NULL THEN v.awaited_transactions END AS awaited_transactions
+    FROM bbm.batched_background_migration_verifications AS v
+    WHERE v.batched_background_migration_id = m.id
+      AND v.finished_at IS NULL
+      AND m.status IN ('paused', 'active', 'running')
+    ORDER BY v.pass DESC
+    LIMIT 1
+) AS w ON true
 CROSS JOIN LATERAL (
     SELECT
         coalesce(sum(r.processed_rows), 0)::bigint AS recent_rows,

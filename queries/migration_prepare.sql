@@ -30,7 +30,8 @@ ORDER BY m.id
 FOR UPDATE SKIP LOCKED;
 
 -- name: MigrationPin :one
--- Pins what a migration does: the version of the work, its cursor, its sizes. No row: another version is pinned already.
+-- Pins what a migration does: the version of the work, its cursor, its sizes, and what remains to be done. An empty table, which finished the
+-- migration at once, is its proof. No row: another version is pinned already.
 -- Called by: runner.(*Executor).prepareOne, control.Enqueue, control.(*Control).Enqueue.
 -- Index: batched_background_migrations_pkey.
 -- Locks: the row of the migration, until commit.
@@ -48,6 +49,13 @@ SET
         END
     ),
     total_tuple_count = @total_tuple_count::bigint,
+    remaining_predicate = sqlc.narg('remaining_predicate')::text,
+    verified_at = CASE WHEN sqlc.narg('remaining_predicate')::text IS NOT NULL THEN m.finished_at END,
+    verified_rows = CASE WHEN sqlc.narg('remaining_predicate')::text IS NOT NULL AND m.finished_at IS NOT NULL THEN 0 END,
+    verified_statement = CASE
+        WHEN sqlc.narg('remaining_predicate')::text IS NOT NULL AND m.finished_at IS NOT NULL
+            THEN 'SELECT NOT EXISTS (SELECT FROM ' || m.table_name || ')'
+    END,
     updated_at = now()
 WHERE m.id = @migration_id
   AND m.work_checksum IS NULL
@@ -78,7 +86,7 @@ WHERE m.id = @migration_id
   AND m.max_key IS NULL;
 
 -- name: MigrationFinishEmpty :one
--- Ends a migration of a table without rows. No row: it is not active, or has bounds.
+-- Ends a migration of a table without rows, of which the statement is the proof. No row: it is not active, or has bounds.
 -- Called by: runner.(*Executor).prepareOne, which holds the row of the migration.
 -- Index: batched_background_migrations_pkey.
 -- Locks: the row of the migration, until commit.
@@ -88,6 +96,9 @@ WITH finished_migration AS (
         status = 'finished',
         total_tuple_count = 0,
         finished_at = now(),
+        verified_at = CASE WHEN m.remaining_predicate IS NOT NULL THEN now() END,
+        verified_rows = CASE WHEN m.remaining_predicate IS NOT NULL THEN 0 END,
+        verified_statement = CASE WHEN m.remaining_predicate IS NOT NULL THEN @statement::text END,
         updated_at = now()
     WHERE m.id = @migration_id
       AND m.status = 'active'
@@ -105,8 +116,9 @@ SELECT m.id
 FROM finished_migration AS m;
 
 -- name: MigrationReject :one
--- Fails a migration whose definition does not hold, with the code and the reason. No row: it is neither active nor running.
--- Called by: runner.(*Executor).reject.
+-- Fails a migration whose definition does not hold, or in which rows remain after the last pass, with the code and the reason. No row: it is
+-- neither active nor running.
+-- Called by: runner.(*Executor).reject, runner.(*Executor).conclude.
 -- Index: batched_background_migrations_pkey.
 -- Locks: the row of the migration, until commit.
 WITH locked_migration AS (

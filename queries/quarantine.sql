@@ -130,6 +130,10 @@ WITH locked_migration AS (
         status = CASE WHEN l.status = 'finished' THEN 'active' ELSE l.status END,
         finished_at = NULL,
         work_checksum = coalesce(sqlc.narg('work_checksum')::text, m.work_checksum),
+        remaining_predicate = CASE
+            WHEN sqlc.narg('work_checksum')::text IS NULL THEN m.remaining_predicate
+            ELSE sqlc.narg('remaining_predicate')::text
+        END,
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
@@ -160,3 +164,13 @@ WHERE (q.batched_background_migration_id, q.id) > (@migration_id::bigint, @after
   AND q.mended_at IS NULL
 ORDER BY q.batched_background_migration_id, q.id
 LIMIT @page_size;
+
+-- name: QuarantineListKeys :many
+-- The keys of the rows of a migration that are left out, as texts: a walk over what remains does not count them.
+-- Called by: runner.(*Executor).walkPiece, control.(*Control).walk.
+-- Index: batched_background_migration_quarantined_rows_migration_idx.
+-- Locks: nothing.
+SELECT q.row_key::text AS row_key
+FROM bbm.batched_background_migration_quarantined_rows AS q
+WHERE q.batched_background_migration_id = @migration_id
+  AND q.mended_at IS NULL;

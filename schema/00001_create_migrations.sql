@@ -1,7 +1,7 @@
 -- +goose Up
 CREATE TYPE bbm.migration_status AS ENUM ('paused', 'active', 'running', 'finished', 'failed', 'cancelled');
 CREATE TYPE bbm.migration_failure_code AS ENUM (
-    'invalid_table', 'invalid_cursor', 'invalid_work', 'invalid_arguments', 'max_attempts'
+    'invalid_table', 'invalid_cursor', 'invalid_work', 'invalid_arguments', 'max_attempts', 'rows_remaining'
 );
 CREATE TYPE bbm.row_error_policy AS ENUM ('fail', 'quarantine');
 
@@ -16,6 +16,7 @@ CREATE TABLE bbm.batched_background_migrations (
     table_oid oid NOT NULL,
     root_table_oid oid NOT NULL,
     cursor_columns text[],
+    remaining_predicate text,
     awaited_transactions text[],
     max_key text[],
     frontier_key text[],
@@ -45,6 +46,9 @@ CREATE TABLE bbm.batched_background_migrations (
     updated_at timestamptz NOT NULL DEFAULT now(),
     started_at timestamptz,
     finished_at timestamptz,
+    verified_at timestamptz,
+    verified_rows bigint,
+    verified_statement text,
     CONSTRAINT batched_background_migrations_pkey PRIMARY KEY (id),
     CONSTRAINT batched_background_migrations_name_key UNIQUE (name),
     CONSTRAINT batched_background_migrations_name_check CHECK (char_length(name) BETWEEN 1 AND 100 AND name !~ '[[:cntrl:]]'),
@@ -60,6 +64,7 @@ CREATE TABLE bbm.batched_background_migrations (
     CONSTRAINT batched_background_migrations_quarantined_rows_check CHECK (quarantined_rows >= 0),
     CONSTRAINT batched_background_migrations_failure_check CHECK (status <> 'failed' OR failure_error_code IS NOT NULL),
     CONSTRAINT batched_background_migrations_finished_at_check CHECK ((status = 'finished') = (finished_at IS NOT NULL)),
+    CONSTRAINT batched_background_migrations_proof_check CHECK (status <> 'finished' OR remaining_predicate IS NULL OR verified_at IS NOT NULL),
     CONSTRAINT batched_background_migrations_hold_check CHECK ((on_hold_until IS NULL) = (hold_reason IS NULL))
 );
 
@@ -70,6 +75,11 @@ COMMENT ON COLUMN bbm.batched_background_migrations.root_table_oid IS 'The topmo
 COMMENT ON COLUMN bbm.batched_background_migrations.awaited_transactions IS 'Virtual transactions that were open when a runner first saw the migration; the upper bound is fixed when the last of them has ended.';
 COMMENT ON COLUMN bbm.batched_background_migrations.max_key IS 'The upper bound, inclusive; null until the migration is prepared.';
 COMMENT ON COLUMN bbm.batched_background_migrations.frontier_key IS 'The key up to which the range has been cut into jobs; null before the first job.';
+COMMENT ON COLUMN bbm.batched_background_migrations.remaining_predicate IS
+    'Holds for rows which the pinned version of the work has still to change: then finished is proved. Null: the work does not say.';
+COMMENT ON COLUMN bbm.batched_background_migrations.verified_at IS 'When a walk over the whole table had found no row that remains.';
+COMMENT ON COLUMN bbm.batched_background_migrations.verified_rows IS 'How many rows that walk has looked at.';
+COMMENT ON COLUMN bbm.batched_background_migrations.verified_statement IS 'By which statement, as its first piece was read.';
 COMMENT ON COLUMN bbm.batched_background_migrations.sub_batch_size IS 'Null: chosen by the runner.';
 COMMENT ON COLUMN bbm.batched_background_migrations.learned_sub_batch_size IS 'Where the runner starts when it chooses the size: what its last job arrived at.';
 COMMENT ON COLUMN bbm.batched_background_migrations.asynchronous_commit IS 'Whether the commits of sub-batches may return before they are on disk; data and progress are lost together, or not at all.';

@@ -1,6 +1,7 @@
 -- description: Split the gross price of order lines into net price and tax.
 -- table: shop.order_lines
 -- cursor: tenant_id, id
+-- remaining: net_price IS NULL
 
 -- +bbm Work
 -- The new write path fills both columns already, so a row is changed at most once. Each tenant's rate is read

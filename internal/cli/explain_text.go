@@ -44,6 +44,9 @@ func (a *app) printExplanation(e *preview.Explanation) {
 	if e.Statement != nil {
 		a.printStatement("WORK STATEMENT: changes the rows of a sub-batch", e.Statement)
 	}
+	if e.Remaining != nil {
+		a.printStatement("LOOK FOR WHAT REMAINS: reads a piece of the walk that proves the work done", e.Remaining)
+	}
 	for _, w := range e.Writes {
 		a.printWrite(w)
 	}

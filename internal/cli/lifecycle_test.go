@@ -60,10 +60,10 @@ func TestTheFieldsOfJSONAreTheContract(t *testing.T) {
 	waiting := objects(t, w.ok("status", "--json"))[0]
 	assert.ElementsMatch(t, []string{
 		"name", "work", "table", "status", "progress", "processed_rows", "total_rows", "affected_rows", "rows_per_second", "eta_seconds", "jobs",
-		"waiting_for", "hold", "failure", "failed_row", "quarantined_rows", "created_at", "started_at", "finished_at",
+		"waiting_for", "hold", "failure", "failed_row", "quarantined_rows", "created_at", "started_at", "finished_at", "verification", "proof",
 	}, keys(waiting))
 	assert.Equal(t, "no runner is connected", waiting["waiting_for"])
-	for _, null := range []string{"rows_per_second", "eta_seconds", "hold", "failure", "failed_row", "started_at", "finished_at"} {
+	for _, null := range []string{"rows_per_second", "eta_seconds", "hold", "failure", "failed_row", "started_at", "finished_at", "verification", "proof"} {
 		assert.Nil(t, waiting[null], null)
 	}
 	assert.Equal(t, "[]\n", w.ok("jobs", "increment", "--json"))

@@ -85,7 +85,8 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or input; 3 wait: a migration failed
 		}
 	}
 	add(groupWorks, a.newNewCommand(), a.newWorksCommand(), a.newExplainCommand(), a.newSampleCommand())
-	add(groupMigrate, a.newEnqueueCommand(), a.newRunCommand(), a.newStatusCommand(), a.newJobsCommand(), a.newLogsCommand(), a.newWaitCommand())
+	add(groupMigrate, a.newEnqueueCommand(), a.newRunCommand(), a.newStatusCommand(), a.newJobsCommand(), a.newLogsCommand(), a.newWaitCommand(),
+		a.newVerifyCommand())
 	add(groupControl, a.newPauseCommand(), a.newResumeCommand(), a.newCancelCommand(), a.newRetryCommand(), a.newSetCommand(), a.newQuarantineCommand(),
 		a.newDeleteCommand())
 	add(groupInstall, a.newSchemaCommand(), a.newEnableCommand(), a.newDisableCommand(), a.newDemoCommand(), a.newVersionCommand())

@@ -73,6 +73,8 @@ func reason(m control.Migration) string {
 		return *m.WaitingFor
 	case m.Hold != nil:
 		return fmt.Sprintf("on hold until %s: %s", instant(m.Hold.Until), m.Hold.Reason)
+	case m.Verification != nil:
+		return verifying(*m.Verification)
 	case m.LeftOut > 0:
 		return leftOut(m)
 	}
@@ -88,6 +90,15 @@ func leftOut(m control.Migration) string {
 		return "1 row left out (see: bbm-runner quarantine list " + m.Name + ")"
 	}
 	return fmt.Sprintf("%s rows left out (see: bbm-runner quarantine list %s)", count(m.LeftOut), m.Name)
+}
+
+// verifying says how far the walk for rows that remain is.
+func verifying(v control.Verification) string {
+	text := fmt.Sprintf("verifying, pass %d, %s", v.Pass, percent(v.Progress))
+	if v.RemainingRows > 0 {
+		text += fmt.Sprintf(", %s rows remain so far", count(v.RemainingRows))
+	}
+	return text
 }
 
 // rowsOf says how many rows are processed; the total is an estimate until the end.

@@ -44,6 +44,8 @@ func (a *app) printMigration(m control.Migration) {
 		{"created at", instant(m.CreatedAt)},
 		{"started at", optional(m.StartedAt, instant)},
 		{"finished at", finished(m)},
+		{"remaining", optional(d.Remaining, verbatim)},
+		{"proof", proof(m.Proof)},
 	}
 	if m.Hold != nil && !strings.HasPrefix(reason(m), "on hold") {
 		lines = append(lines, [2]string{"on hold", fmt.Sprintf("until %s: %s", instant(m.Hold.Until), m.Hold.Reason)})
@@ -110,6 +112,14 @@ func finished(m control.Migration) string {
 		since = *m.StartedAt
 	}
 	return fmt.Sprintf("%s, after %s", instant(*m.FinishedAt), span(m.FinishedAt.Sub(since).Round(time.Millisecond)))
+}
+
+// proof says what a finished migration rests on.
+func proof(p *control.Proof) string {
+	if p == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s rows looked at until %s, none remains", count(p.Rows), instant(p.VerifiedAt))
 }
 
 // keyText writes a key as PostgreSQL's text forms of its columns.

@@ -13,7 +13,8 @@ import (
 
 // adoption is the present version of a work that is to replace the pinned one; nil for none.
 type adoption struct {
-	old, present string // checksums
+	old, present string  // checksums
+	remaining    *string // what the present version says of rows still to be changed
 	note         string
 }
 
@@ -58,7 +59,7 @@ func (c *Control) examine(ctx context.Context, name string, acceptWork bool, sta
 		return nil, err
 	}
 	return &adoption{
-		old: *m.WorkChecksum, present: present,
+		old: *m.WorkChecksum, present: present, remaining: w.RemainingPredicate(),
 		note: fmt.Sprintf("adopted the present version of the work (%s → %s)", *m.WorkChecksum, present),
 	}, nil
 }
@@ -87,6 +88,14 @@ func (a *adoption) checksum() *string {
 		return nil
 	}
 	return &a.present
+}
+
+// predicate goes with the checksum.
+func (a *adoption) predicate() *string {
+	if a == nil {
+		return nil
+	}
+	return a.remaining
 }
 
 // reason puts the adoption before the reason that was given.

@@ -23,10 +23,10 @@ func progress(status dbgen.MigrationStatus, done, total int64) float64 {
 }
 
 // pace is the speed of the last ten jobs (rows a second, from the first one's start to the last change) and the seconds that the remaining
-// rows take at it. Both are nil when the migration does not run or waits for something, and before anything is measured;
+// rows take at it. Both are nil when the migration does not run, waits for something or looks for what remains, and before anything is measured;
 // the seconds also when more rows were walked than were estimated.
 func pace(f dbgen.MigrationListFactsRow, remaining int64) (rowsPerSecond *float64, seconds *int64) {
-	isGoing := f.ExecutingJobs > 0 || waitingFor(f) == "" || isBetweenJobs(f)
+	isGoing := f.ExecutingJobs > 0 || waitingFor(f) == "" && !isVerifying(f) || isBetweenJobs(f)
 	if f.Migration.Status != running || !isGoing || f.RecentRows <= 0 || f.RecentSeconds <= 0 {
 		return nil, nil
 	}

@@ -32,6 +32,9 @@ type Migration struct {
 	StartedAt     *time.Time `json:"started_at"`
 	FinishedAt    *time.Time `json:"finished_at"`
 
+	Verification *Verification `json:"verification"` // the walk that looks for rows which remain; null: none is under way
+	Proof        *Proof        `json:"proof"`        // null: not finished, or the work does not say what remains
+
 	Details Details `json:"-"`
 }
 
@@ -66,10 +69,26 @@ type FailedRow struct {
 	Constraint *string  `json:"exception_constraint"`
 }
 
+// Verification is a walk over the whole table, behind the last job, for rows that the work has still to change.
+type Verification struct {
+	Pass          int32   `json:"pass"`     // from 1: the fourth is the last
+	Progress      float64 `json:"progress"` // of this walk, 0 to 1, by an estimate
+	WalkedRows    int64   `json:"walked_rows"`
+	RemainingRows int64   `json:"remaining_rows"` // found so far
+}
+
+// Proof is that walk when it has found none.
+type Proof struct {
+	VerifiedAt time.Time `json:"verified_at"`
+	Rows       int64     `json:"rows"` // looked at
+	Statement  string    `json:"statement"`
+}
+
 // Details are a migration's definition and tuning.
 type Details struct {
 	Checksum     *string // nil: no version of the work is pinned yet
 	Cursor       []string
+	Remaining    *string         // what holds for rows which are still to be changed; nil: the work does not say
 	Arguments    json.RawMessage // an object
 	BatchSize    *int32          // nil: not prepared yet
 	SubBatchSize *int32          // nil: chosen by the runner
@@ -117,8 +136,8 @@ func describe(f dbgen.MigrationListFactsRow) Migration {
 		LeftOut:       m.QuarantinedRows,
 		CreatedAt:     m.CreatedAt.UTC(), StartedAt: utc(m.StartedAt), FinishedAt: utc(m.FinishedAt),
 		Details: Details{
-			Checksum: m.WorkChecksum, Cursor: m.CursorColumns, Arguments: m.Arguments, BatchSize: m.BatchSize, SubBatchSize: m.SubBatchSize,
-			Interval: m.JobInterval, Pause: m.Pause, MaxAttempts: m.MaxAttempts, Parallelism: m.Parallelism,
+			Checksum: m.WorkChecksum, Cursor: m.CursorColumns, Remaining: m.RemainingPredicate, Arguments: m.Arguments, BatchSize: m.BatchSize,
+			SubBatchSize: m.SubBatchSize, Interval: m.JobInterval, Pause: m.Pause, MaxAttempts: m.MaxAttempts, Parallelism: m.Parallelism,
 			OnRowError: string(m.OnRowError), Quarantine: m.QuarantineLimit, EnqueuedBy: m.EnqueuedBy,
 			MaxKey: m.MaxKey, FrontierKey: m.FrontierKey,
 		},
@@ -134,6 +153,12 @@ func describe(f dbgen.MigrationListFactsRow) Migration {
 			Job: f.FailedRowJobID, Attempts: f.FailedRowAttempts, Cursor: m.CursorColumns, Key: f.FailedRowKey,
 			Exception: value(f.FailedRowClass), Message: value(f.FailedRowMessage), Constraint: f.FailedRowConstraint,
 		}
+	}
+	if m.VerifiedAt != nil && m.Status == finished {
+		d.Proof = &Proof{m.VerifiedAt.UTC(), value(m.VerifiedRows), value(m.VerifiedStatement)}
+	}
+	if isVerifying(f) {
+		d.Verification = &Verification{f.WalkPass, progress(m.Status, f.WalkedRows, f.WalkExpectedRows), f.WalkedRows, f.WalkRemainingRows}
 	}
 	if why := waitingFor(f); why != "" {
 		d.WaitingFor = &why

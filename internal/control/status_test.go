@@ -50,7 +50,7 @@ func TestStatusSpeaksTheContractsNames(t *testing.T) {
 		"name": "plain", "work": "plain", "table": "public.users", "status": "paused", "progress": 0.0, "processed_rows": 0.0, "total_rows": 10.0,
 		"affected_rows": 0.0, "rows_per_second": nil, "eta_seconds": nil, "waiting_for": fields["waiting_for"], "hold": nil, "failure": nil,
 		"jobs":       map[string]any{"pending": 0.0, "running": 0.0, "failed": 0.0, "succeeded": 0.0},
-		"started_at": nil, "finished_at": nil, "failed_row": nil, "quarantined_rows": 0.0,
+		"started_at": nil, "finished_at": nil, "failed_row": nil, "quarantined_rows": 0.0, "verification": nil, "proof": nil,
 	}, fields)
 	assert.Contains(t, fields["waiting_for"], "paused by ")
 }

@@ -33,7 +33,7 @@ func waitingFor(f dbgen.MigrationListFactsRow) string {
 		return "waiting for older transactions to end: " + strings.Join(f.Awaited, ", ")
 	case f.TableUser != "":
 		return fmt.Sprintf("waiting for its table, on which migration %q runs", f.TableUser)
-	case f.LockedSlots >= int64(f.Slots) && !hasJustChanged(f):
+	case f.LockedSlots >= int64(f.Slots) && !hasJustChanged(f) && !isBeingWalked(f):
 		return fmt.Sprintf("waiting for a slot: all in use (%d)", f.Slots)
 	case f.RunningJobs > 0:
 		return "its runner is lost; the next poll of another puts the job back"
@@ -52,6 +52,15 @@ func waitingFor(f dbgen.MigrationListFactsRow) string {
 func hasJustChanged(f dbgen.MigrationListFactsRow) bool {
 	const moment = time.Second
 	return f.Migration.MaxKey != nil && f.ObservedAt.Sub(f.Migration.UpdatedAt) < moment
+}
+
+// isVerifying reports whether a walk for rows that remain is under way, be it at rest.
+func isVerifying(f dbgen.MigrationListFactsRow) bool { return f.WalkPass > 0 }
+
+// isBeingWalked reports whether a piece of such a walk has been read a moment ago, so that the slot may well be held for the next. A piece takes a
+// statement's time at the longest, a minute by default.
+func isBeingWalked(f dbgen.MigrationListFactsRow) bool {
+	return isVerifying(f) && f.ObservedAt.Sub(f.WalkUpdatedAt) < time.Minute
 }
 
 // isAllCut reports whether no new job can be cut.

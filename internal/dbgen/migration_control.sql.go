@@ -42,7 +42,7 @@ WITH locked_migration AS (
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
@@ -138,7 +138,7 @@ func (q *Queries) MigrationEnqueue(ctx context.Context, db DBTX, arg MigrationEn
 
 const MigrationLock = `-- name: MigrationLock :one
 SELECT
-    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at,
+    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement,
     (m.xmin = pg_current_xact_id()::xid)::boolean AS is_written_here
 FROM bbm.batched_background_migrations AS m
 WHERE m.name = $1
@@ -168,6 +168,7 @@ func (q *Queries) MigrationLock(ctx context.Context, db DBTX, name string) (Migr
 		&i.Migration.TableOid,
 		&i.Migration.RootTableOid,
 		&i.Migration.CursorColumns,
+		&i.Migration.RemainingPredicate,
 		&i.Migration.AwaitedTransactions,
 		&i.Migration.MaxKey,
 		&i.Migration.FrontierKey,
@@ -197,6 +198,9 @@ func (q *Queries) MigrationLock(ctx context.Context, db DBTX, name string) (Migr
 		&i.Migration.UpdatedAt,
 		&i.Migration.StartedAt,
 		&i.Migration.FinishedAt,
+		&i.Migration.VerifiedAt,
+		&i.Migration.VerifiedRows,
+		&i.Migration.VerifiedStatement,
 		&i.IsWrittenHere,
 	)
 	return i, err
@@ -243,7 +247,7 @@ WITH locked_migration AS (
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
@@ -287,17 +291,21 @@ WITH locked_migration AS (
     SET
         status = CASE WHEN l.status = 'running' THEN l.status ELSE 'active' END,
         work_checksum = coalesce($2::text, m.work_checksum),
+        remaining_predicate = CASE
+            WHEN $2::text IS NULL THEN m.remaining_predicate
+            ELSE $3::text
+        END,
         on_hold_until = NULL,
         hold_reason = NULL,
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
     )
-    SELECT m.id, m.updated_at, l.status, m.status, $3::text, $4::text
+    SELECT m.id, m.updated_at, l.status, m.status, $4::text, $5::text
     FROM resumed_migration AS m
     JOIN locked_migration AS l ON l.id = m.id
 )
@@ -307,10 +315,11 @@ FROM resumed_migration AS m
 `
 
 type MigrationResumeParams struct {
-	MigrationID  int64
-	WorkChecksum *string
-	ChangedBy    string
-	Reason       *string
+	MigrationID        int64
+	WorkChecksum       *string
+	RemainingPredicate *string
+	ChangedBy          string
+	Reason             *string
 }
 
 // Lets a migration go on: a paused one becomes active, one that is active or running keeps its status; a hold is lifted. A version of the
@@ -322,6 +331,7 @@ func (q *Queries) MigrationResume(ctx context.Context, db DBTX, arg MigrationRes
 	row := db.QueryRow(ctx, MigrationResume,
 		arg.MigrationID,
 		arg.WorkChecksum,
+		arg.RemainingPredicate,
 		arg.ChangedBy,
 		arg.Reason,
 	)
@@ -343,6 +353,10 @@ WITH locked_migration AS (
     SET
         status = 'active',
         work_checksum = coalesce($2::text, m.work_checksum),
+        remaining_predicate = CASE
+            WHEN $2::text IS NULL THEN m.remaining_predicate
+            ELSE $3::text
+        END,
         failure_error_code = NULL,
         failure_message = NULL,
         on_hold_until = NULL,
@@ -350,12 +364,12 @@ WITH locked_migration AS (
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
     )
-    SELECT m.id, m.updated_at, l.status, m.status, $3::text, $4::text
+    SELECT m.id, m.updated_at, l.status, m.status, $4::text, $5::text
     FROM retried_migration AS m
     JOIN locked_migration AS l ON l.id = m.id
 ), waiting_job AS (
@@ -390,10 +404,11 @@ FROM retried_migration AS m
 `
 
 type MigrationRetryParams struct {
-	MigrationID  int64
-	WorkChecksum *string
-	ChangedBy    string
-	Reason       *string
+	MigrationID        int64
+	WorkChecksum       *string
+	RemainingPredicate *string
+	ChangedBy          string
+	Reason             *string
 }
 
 // Sets a failed migration going again: its failed jobs are due at once, and the attempts of all that wait are counted anew. A version of the
@@ -405,6 +420,7 @@ func (q *Queries) MigrationRetry(ctx context.Context, db DBTX, arg MigrationRetr
 	row := db.QueryRow(ctx, MigrationRetry,
 		arg.MigrationID,
 		arg.WorkChecksum,
+		arg.RemainingPredicate,
 		arg.ChangedBy,
 		arg.Reason,
 	)

@@ -11,7 +11,7 @@ import (
 )
 
 const MigrationGet = `-- name: MigrationGet :one
-SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at
+SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, remaining_predicate, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at, verified_at, verified_rows, verified_statement
 FROM bbm.batched_background_migrations AS m
 WHERE m.name = $1
 `
@@ -33,6 +33,7 @@ func (q *Queries) MigrationGet(ctx context.Context, db DBTX, name string) (Migra
 		&i.TableOid,
 		&i.RootTableOid,
 		&i.CursorColumns,
+		&i.RemainingPredicate,
 		&i.AwaitedTransactions,
 		&i.MaxKey,
 		&i.FrontierKey,
@@ -62,6 +63,9 @@ func (q *Queries) MigrationGet(ctx context.Context, db DBTX, name string) (Migra
 		&i.UpdatedAt,
 		&i.StartedAt,
 		&i.FinishedAt,
+		&i.VerifiedAt,
+		&i.VerifiedRows,
+		&i.VerifiedStatement,
 	)
 	return i, err
 }
@@ -110,7 +114,7 @@ WITH held_lock AS MATERIALIZED (
 )
 
 SELECT
-    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at,
+    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement,
     now()::timestamptz AS observed_at,
     f.execution_enabled,
     f.changed_by AS fleet_changed_by,
@@ -140,8 +144,7 @@ SELECT
     ARRAY(
         SELECT o.owner
         FROM open_transaction AS o
-        WHERE m.max_key IS NULL
-          AND o.transaction = ANY (m.awaited_transactions)
+        WHERE o.transaction = ANY (CASE WHEN m.max_key IS NULL THEN m.awaited_transactions ELSE w.awaited_transactions END)
         ORDER BY o.owner
     )::text[] AS awaited,
     coalesce((
@@ -161,7 +164,12 @@ SELECT
     b.exception_message AS failed_row_message,
     b.exception_constraint AS failed_row_constraint,
     s.recent_rows,
-    s.recent_seconds
+    s.recent_seconds,
+    coalesce(w.pass, 0)::integer AS walk_pass,
+    coalesce(w.walked_rows, 0)::bigint AS walked_rows,
+    coalesce(w.expected_rows, 0)::bigint AS walk_expected_rows,
+    coalesce(w.remaining_rows, 0)::bigint AS walk_remaining_rows,
+    coalesce(w.updated_at, m.updated_at)::timestamptz AS walk_updated_at
 FROM bbm.batched_background_migrations AS m
 CROSS JOIN fleet AS f
 CROSS JOIN LATERAL (
@@ -200,6 +208,22 @@ LEFT JOIN LATERAL (
     ORDER BY j.id
     LIMIT 1
 ) AS b ON true
+LEFT JOIN LATERAL (
+    -- The walk under way, if any; what it waits for counts until it has begun.
+    SELECT
+        v.pass,
+        v.walked_rows,
+        v.expected_rows,
+        v.remaining_rows,
+        v.updated_at,
+        CASE WHEN v.statement IS NULL THEN v.awaited_transactions END AS awaited_transactions
+    FROM bbm.batched_background_migration_verifications AS v
+    WHERE v.batched_background_migration_id = m.id
+      AND v.finished_at IS NULL
+      AND m.status IN ('paused', 'active', 'running')
+    ORDER BY v.pass DESC
+    LIMIT 1
+) AS w ON true
 CROSS JOIN LATERAL (
     SELECT
         coalesce(sum(r.processed_rows), 0)::bigint AS recent_rows,
@@ -250,6 +274,11 @@ type MigrationListFactsRow struct {
 	FailedRowConstraint *string
 	RecentRows          int64
 	RecentSeconds       float64
+	WalkPass            int32
+	WalkedRows          int64
+	WalkExpectedRows    int64
+	WalkRemainingRows   int64
+	WalkUpdatedAt       time.Time
 }
 
 // Migrations with all that tells how far they are, how fast they go and what they wait for; an empty list of names stands for all.
@@ -276,6 +305,7 @@ func (q *Queries) MigrationListFacts(ctx context.Context, db DBTX, names []strin
 			&i.Migration.TableOid,
 			&i.Migration.RootTableOid,
 			&i.Migration.CursorColumns,
+			&i.Migration.RemainingPredicate,
 			&i.Migration.AwaitedTransactions,
 			&i.Migration.MaxKey,
 			&i.Migration.FrontierKey,
@@ -305,6 +335,9 @@ func (q *Queries) MigrationListFacts(ctx context.Context, db DBTX, names []strin
 			&i.Migration.UpdatedAt,
 			&i.Migration.StartedAt,
 			&i.Migration.FinishedAt,
+			&i.Migration.VerifiedAt,
+			&i.Migration.VerifiedRows,
+			&i.Migration.VerifiedStatement,
 			&i.ObservedAt,
 			&i.ExecutionEnabled,
 			&i.FleetChangedBy,
@@ -333,6 +366,11 @@ func (q *Queries) MigrationListFacts(ctx context.Context, db DBTX, names []strin
 			&i.FailedRowConstraint,
 			&i.RecentRows,
 			&i.RecentSeconds,
+			&i.WalkPass,
+			&i.WalkedRows,
+			&i.WalkExpectedRows,
+			&i.WalkRemainingRows,
+			&i.WalkUpdatedAt,
 		); err != nil {
 			return nil, err
 		}

@@ -64,16 +64,19 @@ WITH finished_migration AS (
         status = 'finished',
         total_tuple_count = 0,
         finished_at = now(),
+        verified_at = CASE WHEN m.remaining_predicate IS NOT NULL THEN now() END,
+        verified_rows = CASE WHEN m.remaining_predicate IS NOT NULL THEN 0 END,
+        verified_statement = CASE WHEN m.remaining_predicate IS NOT NULL THEN $1::text END,
         updated_at = now()
-    WHERE m.id = $1
+    WHERE m.id = $2
       AND m.status = 'active'
       AND m.max_key IS NULL
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
     )
-    SELECT m.id, m.updated_at, 'active', m.status, $2::text, 'the table was empty'
+    SELECT m.id, m.updated_at, 'active', m.status, $3::text, 'the table was empty'
     FROM finished_migration AS m
 )
 
@@ -82,23 +85,24 @@ FROM finished_migration AS m
 `
 
 type MigrationFinishEmptyParams struct {
+	Statement   string
 	MigrationID int64
 	ChangedBy   string
 }
 
-// Ends a migration of a table without rows. No row: it is not active, or has bounds.
+// Ends a migration of a table without rows, of which the statement is the proof. No row: it is not active, or has bounds.
 // Called by: runner.(*Executor).prepareOne, which holds the row of the migration.
 // Index: batched_background_migrations_pkey.
 // Locks: the row of the migration, until commit.
 func (q *Queries) MigrationFinishEmpty(ctx context.Context, db DBTX, arg MigrationFinishEmptyParams) (int64, error) {
-	row := db.QueryRow(ctx, MigrationFinishEmpty, arg.MigrationID, arg.ChangedBy)
+	row := db.QueryRow(ctx, MigrationFinishEmpty, arg.Statement, arg.MigrationID, arg.ChangedBy)
 	var id int64
 	err := row.Scan(&id)
 	return id, err
 }
 
 const MigrationListUnprepared = `-- name: MigrationListUnprepared :many
-SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at
+SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, remaining_predicate, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at, verified_at, verified_rows, verified_statement
 FROM bbm.batched_background_migrations AS m
 WHERE m.status = 'active'
   AND m.max_key IS NULL
@@ -147,6 +151,7 @@ func (q *Queries) MigrationListUnprepared(ctx context.Context, db DBTX, arg Migr
 			&i.TableOid,
 			&i.RootTableOid,
 			&i.CursorColumns,
+			&i.RemainingPredicate,
 			&i.AwaitedTransactions,
 			&i.MaxKey,
 			&i.FrontierKey,
@@ -176,6 +181,9 @@ func (q *Queries) MigrationListUnprepared(ctx context.Context, db DBTX, arg Migr
 			&i.UpdatedAt,
 			&i.StartedAt,
 			&i.FinishedAt,
+			&i.VerifiedAt,
+			&i.VerifiedRows,
+			&i.VerifiedStatement,
 		); err != nil {
 			return nil, err
 		}
@@ -188,7 +196,7 @@ func (q *Queries) MigrationListUnprepared(ctx context.Context, db DBTX, arg Migr
 }
 
 const MigrationLockUnprepared = `-- name: MigrationLockUnprepared :one
-SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at
+SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, remaining_predicate, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at, verified_at, verified_rows, verified_statement
 FROM bbm.batched_background_migrations AS m
 WHERE m.id = $1
   AND m.status = 'active'
@@ -214,6 +222,7 @@ func (q *Queries) MigrationLockUnprepared(ctx context.Context, db DBTX, migratio
 		&i.TableOid,
 		&i.RootTableOid,
 		&i.CursorColumns,
+		&i.RemainingPredicate,
 		&i.AwaitedTransactions,
 		&i.MaxKey,
 		&i.FrontierKey,
@@ -243,6 +252,9 @@ func (q *Queries) MigrationLockUnprepared(ctx context.Context, db DBTX, migratio
 		&i.UpdatedAt,
 		&i.StartedAt,
 		&i.FinishedAt,
+		&i.VerifiedAt,
+		&i.VerifiedRows,
+		&i.VerifiedStatement,
 	)
 	return i, err
 }
@@ -262,22 +274,31 @@ SET
         END
     ),
     total_tuple_count = $5::bigint,
+    remaining_predicate = $6::text,
+    verified_at = CASE WHEN $6::text IS NOT NULL THEN m.finished_at END,
+    verified_rows = CASE WHEN $6::text IS NOT NULL AND m.finished_at IS NOT NULL THEN 0 END,
+    verified_statement = CASE
+        WHEN $6::text IS NOT NULL AND m.finished_at IS NOT NULL
+            THEN 'SELECT NOT EXISTS (SELECT FROM ' || m.table_name || ')'
+    END,
     updated_at = now()
-WHERE m.id = $6
+WHERE m.id = $7
   AND m.work_checksum IS NULL
-RETURNING id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at
+RETURNING id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, remaining_predicate, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at, verified_at, verified_rows, verified_statement
 `
 
 type MigrationPinParams struct {
-	WorkChecksum    string
-	CursorColumns   []string
-	BatchSize       int32
-	SubBatchSize    *int32
-	TotalTupleCount int64
-	MigrationID     int64
+	WorkChecksum       string
+	CursorColumns      []string
+	BatchSize          int32
+	SubBatchSize       *int32
+	TotalTupleCount    int64
+	RemainingPredicate *string
+	MigrationID        int64
 }
 
-// Pins what a migration does: the version of the work, its cursor, its sizes. No row: another version is pinned already.
+// Pins what a migration does: the version of the work, its cursor, its sizes, and what remains to be done. An empty table, which finished the
+// migration at once, is its proof. No row: another version is pinned already.
 // Called by: runner.(*Executor).prepareOne, control.Enqueue, control.(*Control).Enqueue.
 // Index: batched_background_migrations_pkey.
 // Locks: the row of the migration, until commit.
@@ -288,6 +309,7 @@ func (q *Queries) MigrationPin(ctx context.Context, db DBTX, arg MigrationPinPar
 		arg.BatchSize,
 		arg.SubBatchSize,
 		arg.TotalTupleCount,
+		arg.RemainingPredicate,
 		arg.MigrationID,
 	)
 	var i Migration
@@ -301,6 +323,7 @@ func (q *Queries) MigrationPin(ctx context.Context, db DBTX, arg MigrationPinPar
 		&i.TableOid,
 		&i.RootTableOid,
 		&i.CursorColumns,
+		&i.RemainingPredicate,
 		&i.AwaitedTransactions,
 		&i.MaxKey,
 		&i.FrontierKey,
@@ -330,6 +353,9 @@ func (q *Queries) MigrationPin(ctx context.Context, db DBTX, arg MigrationPinPar
 		&i.UpdatedAt,
 		&i.StartedAt,
 		&i.FinishedAt,
+		&i.VerifiedAt,
+		&i.VerifiedRows,
+		&i.VerifiedStatement,
 	)
 	return i, err
 }
@@ -353,7 +379,7 @@ WITH locked_migration AS (
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
@@ -374,8 +400,9 @@ type MigrationRejectParams struct {
 	ChangedBy      string
 }
 
-// Fails a migration whose definition does not hold, with the code and the reason. No row: it is neither active nor running.
-// Called by: runner.(*Executor).reject.
+// Fails a migration whose definition does not hold, or in which rows remain after the last pass, with the code and the reason. No row: it is
+// neither active nor running.
+// Called by: runner.(*Executor).reject, runner.(*Executor).conclude.
 // Index: batched_background_migrations_pkey.
 // Locks: the row of the migration, until commit.
 func (q *Queries) MigrationReject(ctx context.Context, db DBTX, arg MigrationRejectParams) (int64, error) {

@@ -74,6 +74,7 @@ const (
 	BBMMigrationFailureCodeInvalidWork      MigrationFailureCode = "invalid_work"
 	BBMMigrationFailureCodeInvalidArguments MigrationFailureCode = "invalid_arguments"
 	BBMMigrationFailureCodeMaxAttempts      MigrationFailureCode = "max_attempts"
+	BBMMigrationFailureCodeRowsRemaining    MigrationFailureCode = "rows_remaining"
 )
 
 func (e *MigrationFailureCode) Scan(src interface{}) error {
@@ -117,7 +118,8 @@ func (e MigrationFailureCode) Valid() bool {
 		BBMMigrationFailureCodeInvalidCursor,
 		BBMMigrationFailureCodeInvalidWork,
 		BBMMigrationFailureCodeInvalidArguments,
-		BBMMigrationFailureCodeMaxAttempts:
+		BBMMigrationFailureCodeMaxAttempts,
+		BBMMigrationFailureCodeRowsRemaining:
 		return true
 	}
 	return false
@@ -309,6 +311,8 @@ type Migration struct {
 	// The topmost partitioned parent of the target, or the target: what two migrations may not run on together.
 	RootTableOid  uint32
 	CursorColumns []string
+	// Holds for rows which the pinned version of the work has still to change: then finished is proved. Null: the work does not say.
+	RemainingPredicate *string
 	// Virtual transactions that were open when a runner first saw the migration; the upper bound is fixed when the last of them has ended.
 	AwaitedTransactions []string
 	// The upper bound, inclusive; null until the migration is prepared.
@@ -348,6 +352,12 @@ type Migration struct {
 	UpdatedAt       time.Time
 	StartedAt       *time.Time
 	FinishedAt      *time.Time
+	// When a walk over the whole table had found no row that remains.
+	VerifiedAt *time.Time
+	// How many rows that walk has looked at.
+	VerifiedRows *int64
+	// By which statement, as its first piece was read.
+	VerifiedStatement *string
 }
 
 // Every change of a migration's status, its creation included, with who made it and why.
@@ -381,4 +391,30 @@ type QuarantinedRow struct {
 	UpdatedAt           time.Time
 	// When a job that tried the row again has succeeded: it was changed after all, or is gone. Null: it is left out.
 	MendedAt *time.Time
+}
+
+// One walk over the whole table of a migration, after its last job, that looks for rows which its work has still to change.
+type Verification struct {
+	BatchedBackgroundMigrationID int64
+	// Counted from 1; the pass of the jobs that are cut where rows remain.
+	Pass int32
+	// How many passes may follow, that of this walk included; 0: rows that remain fail the migration.
+	PassesLeft int32
+	// The version of the work by which the walk judges.
+	WorkChecksum string
+	// Transactions that were open when the walk was made; it begins when the last of them has ended, so that what they wrote is seen.
+	AwaitedTransactions []string
+	Statement           *string
+	// The last key of the table when the walk began; null before.
+	UntilKey []string
+	// The key up to which the walk has come.
+	ProgressKey   []string
+	ExpectedRows  *int64
+	WalkedRows    int64
+	RemainingRows int64
+	// The first few keys of rows that remain, each an array of texts.
+	RemainingKeys json.RawMessage
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	FinishedAt    *time.Time
 }

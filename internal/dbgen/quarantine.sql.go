@@ -188,6 +188,37 @@ func (q *Queries) QuarantineList(ctx context.Context, db DBTX, arg QuarantineLis
 	return items, nil
 }
 
+const QuarantineListKeys = `-- name: QuarantineListKeys :many
+SELECT q.row_key::text AS row_key
+FROM bbm.batched_background_migration_quarantined_rows AS q
+WHERE q.batched_background_migration_id = $1
+  AND q.mended_at IS NULL
+`
+
+// The keys of the rows of a migration that are left out, as texts: a walk over what remains does not count them.
+// Called by: runner.(*Executor).walkPiece, control.(*Control).walk.
+// Index: batched_background_migration_quarantined_rows_migration_idx.
+// Locks: nothing.
+func (q *Queries) QuarantineListKeys(ctx context.Context, db DBTX, migrationID int64) ([]string, error) {
+	rows, err := db.Query(ctx, QuarantineListKeys, migrationID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var row_key string
+		if err := rows.Scan(&row_key); err != nil {
+			return nil, err
+		}
+		items = append(items, row_key)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const QuarantineRetry = `-- name: QuarantineRetry :one
 WITH locked_migration AS (
     SELECT m.id, m.status
@@ -234,16 +265,20 @@ WITH locked_migration AS (
         status = CASE WHEN l.status = 'finished' THEN 'active' ELSE l.status END,
         finished_at = NULL,
         work_checksum = coalesce($2::text, m.work_checksum),
+        remaining_predicate = CASE
+            WHEN $2::text IS NULL THEN m.remaining_predicate
+            ELSE $3::text
+        END,
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
       AND EXISTS (SELECT FROM tried_row)
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
     )
-    SELECT m.id, m.updated_at, l.status, m.status, $3::text, $4::text
+    SELECT m.id, m.updated_at, l.status, m.status, $4::text, $5::text
     FROM retried_migration AS m
     JOIN locked_migration AS l ON l.id = m.id
     WHERE l.status = 'finished'
@@ -254,10 +289,11 @@ FROM tried_row AS r
 `
 
 type QuarantineRetryParams struct {
-	MigrationID  int64
-	WorkChecksum *string
-	ChangedBy    string
-	Reason       *string
+	MigrationID        int64
+	WorkChecksum       *string
+	RemainingPredicate *string
+	ChangedBy          string
+	Reason             *string
 }
 
 // Makes a job for each row of a migration that rests in quarantine, and sets a finished migration going again; a version of the work that is given
@@ -269,6 +305,7 @@ func (q *Queries) QuarantineRetry(ctx context.Context, db DBTX, arg QuarantineRe
 	row := db.QueryRow(ctx, QuarantineRetry,
 		arg.MigrationID,
 		arg.WorkChecksum,
+		arg.RemainingPredicate,
 		arg.ChangedBy,
 		arg.Reason,
 	)

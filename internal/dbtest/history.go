@@ -55,7 +55,8 @@ var (
 
 // CheckHistory proves what must hold of a migration at any time when no runner works on it, and of a finished one beside: jobs tile the range; each
 // status change is one that there may be and has its log row, in order, each previous_status the one before's next_status; the last is the job's
-// status; claims, attempts and rows equal the truth, those left out included; never more jobs of the whole database were running at one instant than the fleet has slots.
+// status; claims, attempts and rows equal the truth, those left out included; what finished by a proof has it; never more jobs of the whole database were
+// running at one instant than the fleet has slots.
 func CheckHistory(t TB, conn *pgx.Conn, name string) {
 	t.Helper()
 	ctx := context.Background()
@@ -91,6 +92,7 @@ func CheckHistory(t TB, conn *pgx.Conn, name string) {
 	checkLogs(t, jobs, logs, checkMigrationLogs(t, conn, migration.ID, migration.Status))
 	checkConcurrency(t, conn)
 	checkQuarantine(t, conn, migration.ID, migration.Status)
+	checkProof(t, conn, migration.ID, migration.Status)
 
 	var succeeded, processed, affected int64
 	for _, job := range jobs {

@@ -24,6 +24,9 @@ func Seed(ctx context.Context, conn *pgx.Conn, scale Scale) error {
 		if _, err := tx.Exec(ctx, seedMigrations, scale.Migrations, scale.heavy(), firstMonth); err != nil {
 			return fmt.Errorf("seed migrations: %w", err)
 		}
+		if _, err := tx.Exec(ctx, seedVerifications, scale.heavy()); err != nil {
+			return fmt.Errorf("seed verifications: %w", err)
+		}
 		return withoutIndexes(ctx, tx, []string{jobsTable, logsTable}, func() error {
 			if _, err := tx.Exec(ctx, seedJobs, scale.Jobs, scale.Migrations, scale.Spread, scale.heavy(), firstMonth, unsucceededEvery); err != nil {
 				return fmt.Errorf("seed jobs: %w", err)
@@ -101,6 +104,19 @@ FROM (
         END::bbm.migration_status AS status
     FROM generate_series(1, $1::integer) AS i
 ) AS s`
+
+// seedVerifications takes the heavy migration, whose proof is under way. Of the others every second was proved by one walk.
+const seedVerifications = `
+INSERT INTO bbm.batched_background_migration_verifications (
+    batched_background_migration_id, pass, passes_left, work_checksum, awaited_transactions, statement, until_key, progress_key,
+    expected_rows, walked_rows, created_at, updated_at, finished_at
+)
+SELECT
+    m.id, 1, 3, m.work_checksum, '{}', repeat('SELECT ', 100), m.max_key, m.max_key,
+    50000, 50000, m.updated_at, m.updated_at, CASE WHEN m.id <> $1::integer THEN m.updated_at END
+FROM bbm.batched_background_migrations AS m
+WHERE m.id % 2 = 0
+   OR m.id = $1`
 
 // seedJobs takes the numbers of jobs, of migrations and of those that share a tenth of the jobs; the heavy migration, the first month,
 // and how many jobs there are to one that waits. Jobs are made in the order of time: the heavy migration's all along, a small one's together.

@@ -113,7 +113,7 @@ func (st *stage) middle(ctx context.Context, e *Explanation) (work.Range, error)
 	return r, nil
 }
 
-// plans plans both statements for a range. The work's plan is nil for a work in Go.
+// plans plans the statements for a range. The work's plan is nil for a work in Go.
 func (st *stage) plans(ctx context.Context, e *Explanation, r work.Range) (*node, error) {
 	until, err := st.lastKey(ctx)
 	if err != nil {
@@ -129,6 +129,14 @@ func (st *stage) plans(ctx context.Context, e *Explanation, r work.Range) (*node
 		e.Boundary.Before = &before
 		e.CursorIndex = st.cursorIndexes(plan)
 		st.judgeBoundary(plan)
+		if st.Work.Remaining == "" {
+			return nil
+		}
+		sql, values = st.statements.Piece(work.Range{After: r.After, Until: until}, work.DefaultSubBatchSize, nil)
+		if e.Remaining, _, err = plannedStatement(ctx, tx, sql, values); err != nil {
+			return fmt.Errorf("plan the look for rows that remain: %w", err)
+		}
+		e.Remaining.Before = &before
 		return nil
 	})
 	if err != nil {

@@ -122,6 +122,19 @@ func TestAScopeIsWalkedAlone(t *testing.T) {
 	assert.Contains(t, message(t, w.explain(of).Warnings, "empty_table"), "is empty in the scope")
 }
 
+func TestTheLookForWhatRemainsIsShownAsItIsSent(t *testing.T) {
+	w := setup(t, items, "VACUUM ANALYZE public.items")
+	of, err := work.Parse("w", []byte("-- description: d\n-- table: public.items\n-- cursor: id\n-- remaining: m = 1\n\n-- +bbm Work\n"+
+		"UPDATE public.items AS i SET m = 2 WHERE @batch(i) AND i.m = 1"))
+	require.NoError(t, err)
+	e := w.explain(of)
+	assert.Contains(t, e.Remaining.SQL, "(m = 1) IS TRUE AND")
+	assert.Contains(t, e.Remaining.PlanText, "Index Scan using items_pkey")
+	assert.NotContains(t, e.Remaining.PlanText, "Seq Scan")
+	of.Remaining = ""
+	assert.Nil(t, w.explain(of).Remaining)
+}
+
 func TestAScopeOfFewRowsHasAMiddleToo(t *testing.T) {
 	w := setup(t, `
 		CREATE TABLE public.items (id bigint PRIMARY KEY, m int NOT NULL DEFAULT 0, pad text);
@@ -192,7 +205,7 @@ func TestTheJSONNamesAreStable(t *testing.T) {
 	require.NoError(t, json.Unmarshal(encoded, &e))
 	assert.ElementsMatch(t, []string{
 		"work", "checksum", "migration", "table", "cursor", "cursor_indexes", "scope", "arguments", "rows", "batch_size", "sub_batch_size", "is_adaptive",
-		"jobs", "sub_batches", "role", "settings", "range", "boundary", "statement", "writes", "warnings",
+		"jobs", "sub_batches", "role", "settings", "range", "boundary", "statement", "remaining", "writes", "warnings",
 	}, keys(e))
 	assert.ElementsMatch(t, []string{"before", "sql", "parameters", "plan", "plan_text"}, keys(e["statement"]))
 	assert.ElementsMatch(t, []string{"after", "until", "rows", "found"}, keys(e["range"]))

@@ -35,51 +35,52 @@ type claimedJob struct {
 	log     *slog.Logger
 }
 
-// claim starts a job of the first migration that has one. ended: no job, but a migration has been finished, failed or held.
-func (e *Executor) claim(ctx context.Context, claimable []dbgen.Migration) (job *claimedJob, ended bool, err error) {
+// claim starts a job of the first migration that has one. busy without a job: a migration has been finished, failed or held, or its proof brought
+// forward.
+func (e *Executor) claim(ctx context.Context, claimable []dbgen.Migration) (job *claimedJob, result stepResult, err error) {
 	for _, m := range claimable {
 		if time.Now().Before(e.postponed[m.ID]) {
 			continue
 		}
 		job, one, err := e.claimFrom(ctx, m)
 		if err != nil {
-			return nil, false, err
+			return nil, idle, err
 		}
 		if job != nil {
-			return job, false, nil
+			return job, busy, nil
 		}
-		ended = ended || one
+		result = max(result, one)
 	}
-	return nil, ended, nil
+	return nil, result, nil
 }
 
 // claimFrom claims in one transaction and two round trips: the first locks the table and the migration, starts a waiting job that is due and finds
 // the end of a new one at the frontier as we have seen it; the second cuts the new job, or finishes the migration, and commits. With the end of a job those of
 // its sub-batches are found.
-func (e *Executor) claimFrom(ctx context.Context, m dbgen.Migration) (claimed *claimedJob, ended bool, err error) {
+func (e *Executor) claimFrom(ctx context.Context, m dbgen.Migration) (claimed *claimedJob, result stepResult, err error) {
 	_, isRemembered := e.targets[m.ID]
 	c, err := e.equip(ctx, m)
 	if err == nil {
-		claimed, ended, err = e.claimEquipped(ctx, c)
+		claimed, result, err = e.claimEquipped(ctx, c)
 	}
 	if rollbackErr := e.rollback(); rollbackErr != nil {
-		return nil, false, errJoin(rollbackErr, err)
+		return nil, idle, errJoin(rollbackErr, err)
 	}
 	switch {
 	case err == nil:
-		return claimed, ended, nil
+		return claimed, result, nil
 	case classify(err, failure{}) == kindContention && !errors.Is(err, ErrJobEndpointNotFound):
 		// Another claim on the table, or somebody holds the migration's row: others need not wait for it.
 		e.postponed[m.ID] = time.Now().Add(setAsideHold)
 		e.log.Warn("migration postponed: it is locked by others", "migration", m.Name, "error", err, "for", setAsideHold)
-		return nil, false, nil
+		return nil, idle, nil
 	case errors.Is(err, ErrJobEndpointNotFound) && e.cutSmaller(m, err):
-		return nil, true, nil
+		return nil, busy, nil
 	case isRemembered && isDefinition(err):
 		delete(e.targets, m.ID) // the table is not what we remember: the next look tells what it is
-		return nil, true, nil
+		return nil, busy, nil
 	}
-	return nil, true, e.setAside(ctx, m, fmt.Errorf("claim: %w", err))
+	return nil, busy, e.setAside(ctx, m, fmt.Errorf("claim: %w", err))
 }
 
 // equip finds what it takes to execute a migration's jobs. The table is looked up once per connection.
@@ -108,38 +109,45 @@ func (e *Executor) equip(ctx context.Context, m dbgen.Migration) (*claimedJob, e
 }
 
 // claimEquipped leaves a transaction open where there is nothing to commit.
-func (e *Executor) claimEquipped(ctx context.Context, c *claimedJob) (claimed *claimedJob, ended bool, err error) {
+func (e *Executor) claimEquipped(ctx context.Context, c *claimedJob) (claimed *claimedJob, result stepResult, err error) {
 	seen := c.migration
 	locked, waiting, ends, err := e.lockForClaim(ctx, c)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, false, nil
+		return nil, idle, nil
 	}
 	if isLocked := locked.Migration.ID != 0; err != nil && (!isLocked || locked.IsTarget) {
-		return nil, false, err
+		return nil, idle, err
 	}
 	c.migration = locked.Migration
 	if !locked.IsTarget { // whatever else is wrong
-		return nil, false, &work.DefinitionError{
+		return nil, idle, &work.DefinitionError{
 			Code:    dbgen.BBMMigrationFailureCodeInvalidTable,
 			Message: c.migration.TableName + " is not the table that the migration was enqueued for: it was renamed, dropped or made again; cancel this one and enqueue again",
 		}
 	}
 	if waiting != nil {
 		c.Job = *waiting
-		if c.IsSingleRow {
+		switch {
+		case c.IsSingleRow:
 			c.statements = c.statements.SingleRow()
+		case c.Pass > 0 && c.statements.ForPasses() != nil:
+			c.statements = c.statements.ForPasses()
 		}
-		return c, false, e.commitClaim(ctx, c, false)
+		return c, busy, e.commitClaim(ctx, c, false)
 	}
 	if ends.ahead != nil && locked.IsDue && locked.RunningJobs < int64(c.migration.Parallelism) {
 		if !sameKey(seen.FrontierKey, c.migration.FrontierKey) {
-			return nil, true, nil // another has cut in the meantime: look again
+			return nil, busy, nil // another has cut in the meantime: look again
 		}
 		c.ends = ends
-		return c, false, e.commitClaim(ctx, c, true)
+		return c, busy, e.commitClaim(ctx, c, true)
 	}
-	ended, err = e.finish(ctx, c.migration)
-	return nil, ended, err
+	if c.migration.RemainingPredicate != nil && c.statements.ForPasses() != nil {
+		result, err = e.prove(ctx, c)
+		return nil, result, err
+	}
+	result, err = e.finish(ctx, c.migration)
+	return nil, result, err
 }
 
 // cutSmaller halves the jobs to be cut of a migration whose boundary query takes too long, so that it comes to an end. It reports whether that is
@@ -153,20 +161,20 @@ func (e *Executor) cutSmaller(m dbgen.Migration, err error) bool {
 	return true
 }
 
-// finish ends a migration of which nothing is left, and commits; false when something is.
-func (e *Executor) finish(ctx context.Context, m dbgen.Migration) (bool, error) {
+// finish ends a migration of which nothing is left, and commits; idle when something is.
+func (e *Executor) finish(ctx context.Context, m dbgen.Migration) (stepResult, error) {
 	_, err := e.queries.MigrationFinish(ctx, e.conn, dbgen.MigrationFinishParams{MigrationID: m.ID, ChangedBy: e.identity})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
+		return idle, nil
 	}
 	if err == nil {
 		_, err = e.conn.Exec(ctx, "COMMIT")
 	}
 	if err != nil {
-		return false, fmt.Errorf("finish migration: %w", err)
+		return idle, fmt.Errorf("finish migration: %w", err)
 	}
 	e.log.Info("migration finished", "migration", m.Name)
-	return true, nil
+	return busy, nil
 }
 
 func (e *Executor) hold(ctx context.Context, migrationID int64, length time.Duration, reason string) error {

@@ -59,6 +59,7 @@ type connected struct {
 	sessionOf    sessionSettings
 	targets      map[int64]*work.Statements // by migration
 	halvings     map[int64]int              // by migration: how often its batch size is halved for now
+	walks        map[int64]*work.PieceSize  // by migration: how much of a walk over what remains is read at once
 	postponed    map[int64]time.Time        // by migration: until when it is not tried, since its row is locked by others
 	ended        *claimedJob                // done, but its success is not recorded yet
 	recoveredAt  time.Time
@@ -115,7 +116,7 @@ func (e *Executor) connect(ctx context.Context) error {
 	}
 	e.connected = connected{
 		conn: conn, announced: []string{}, targets: make(map[int64]*work.Statements), halvings: make(map[int64]int),
-		postponed: make(map[int64]time.Time),
+		postponed: make(map[int64]time.Time), walks: make(map[int64]*work.PieceSize),
 	}
 	return nil
 }

@@ -120,24 +120,15 @@ func (e *Executor) stillWaits(ctx context.Context, m dbgen.Migration) (bool, err
 	return !slices.ContainsFunc(m.AwaitedTransactions, func(t string) bool { return !slices.Contains(open, t) }), nil
 }
 
-// awaitTransactions notes the transactions that are open when the migration is first seen, and returns those that must still end. One that has
-// vanished may have been prepared for a two-phase commit: then all that are prepared now are awaited as well, as CREATE INDEX CONCURRENTLY does.
+// awaitTransactions notes the transactions that are open when the migration is first seen, and returns those that must still end.
 func (e *Executor) awaitTransactions(ctx context.Context, tx pgx.Tx, m dbgen.Migration) ([]string, error) {
 	open, err := e.queries.TransactionListOpen(ctx, tx)
 	if err != nil {
 		return nil, fmt.Errorf("list open transactions: %w", err)
 	}
-	awaited := open
-	if m.AwaitedTransactions != nil {
-		isAwaited := func(t string) bool { return slices.Contains(m.AwaitedTransactions, t) }
-		hasEnded := func(t string) bool { return !strings.HasPrefix(t, prepared) && !slices.Contains(open, t) }
-		mayBePrepared := slices.ContainsFunc(m.AwaitedTransactions, hasEnded)
-		awaited = slices.DeleteFunc(open, func(t string) bool {
-			return !isAwaited(t) && (!mayBePrepared || !strings.HasPrefix(t, prepared))
-		})
-		if len(awaited) == len(m.AwaitedTransactions) {
-			return awaited, nil
-		}
+	awaited := mustEnd(open, m.AwaitedTransactions)
+	if m.AwaitedTransactions != nil && len(awaited) == len(m.AwaitedTransactions) {
+		return awaited, nil
 	}
 	err = e.queries.MigrationAwait(ctx, tx, dbgen.MigrationAwaitParams{MigrationID: m.ID, AwaitedTransactions: awaited})
 	if err != nil {
@@ -146,15 +137,35 @@ func (e *Executor) awaitTransactions(ctx context.Context, tx pgx.Tx, m dbgen.Mig
 	return awaited, nil
 }
 
+// mustEnd returns which of the open transactions must still end, given those noted before; nil: none were noted yet. One that has vanished may have been
+// prepared for a two-phase commit: then all that are prepared now are awaited as well, as CREATE INDEX CONCURRENTLY does.
+func mustEnd(open, noted []string) []string {
+	if noted == nil {
+		return open
+	}
+	hasEnded := func(t string) bool { return !strings.HasPrefix(t, prepared) && !slices.Contains(open, t) }
+	mayBePrepared := slices.ContainsFunc(noted, hasEnded)
+	return slices.DeleteFunc(open, func(t string) bool {
+		return !slices.Contains(noted, t) && (!mayBePrepared || !strings.HasPrefix(t, prepared))
+	})
+}
+
 // bound fixes the upper bound, or ends the migration where there is nothing to walk over. The session is the work's.
 func (e *Executor) bound(ctx context.Context, tx pgx.Tx, m dbgen.Migration, statements *work.Statements, rows int64) error {
 	if _, err := tx.Exec(ctx, work.StreamingPlans); err != nil {
 		return fmt.Errorf("set up the search for the last key: %w", err)
 	}
 	var maxKey []string
-	err := tx.QueryRow(ctx, statements.LastKey()).Scan(&maxKey)
+	statement := statements.LastKey()
+	err := tx.QueryRow(ctx, statement).Scan(&maxKey)
+	if errors.Is(err, pgx.ErrNoRows) && statements.ForPasses() != nil {
+		// What remains is judged on all rows, so a scope without rows is not enough.
+		statement = statements.LastKeyOfAll()
+		err = tx.QueryRow(ctx, statement).Scan(&maxKey)
+	}
 	if errors.Is(err, pgx.ErrNoRows) {
-		if _, err := e.queries.MigrationFinishEmpty(ctx, tx, dbgen.MigrationFinishEmptyParams{MigrationID: m.ID, ChangedBy: e.identity}); err != nil {
+		empty := dbgen.MigrationFinishEmptyParams{MigrationID: m.ID, ChangedBy: e.identity, Statement: statement}
+		if _, err := e.queries.MigrationFinishEmpty(ctx, tx, empty); err != nil {
 			return fmt.Errorf("finish empty: %w", err)
 		}
 		e.log.Info("migration finished: no row to walk over", "migration", m.Name)

@@ -11,7 +11,7 @@ type stepResult int
 
 const (
 	idle    stepResult = iota // nothing to do
-	waiting                   // a migration waits for older transactions, which mostly end soon
+	waiting                   // a migration, or a walk over what remains, waits for older transactions, which mostly end soon
 	busy                      // something was done: look again at once
 )
 
@@ -43,7 +43,7 @@ func (e *Executor) step(ctx, workCtx context.Context) (stepResult, error) {
 	if err != nil {
 		return idle, errJoin(err, e.releaseSlot(ctx))
 	}
-	job, ended, err := e.claim(ctx, s.claimable)
+	job, claimed, err := e.claim(ctx, s.claimable)
 	if err != nil {
 		return idle, errJoin(err, e.releaseSlot(ctx))
 	}
@@ -51,10 +51,11 @@ func (e *Executor) step(ctx, workCtx context.Context) (stepResult, error) {
 		e.usedSlot = true
 		return busy, e.execute(ctx, workCtx, job)
 	}
-	if ended || recovered || prepared == busy {
+	result := max(prepared, claimed)
+	if recovered || result == busy {
 		return busy, nil
 	}
-	return prepared, e.releaseSlot(ctx)
+	return result, e.releaseSlot(ctx)
 }
 
 // maintain looks after the log's partitions. A failure is no reason to stop: the default partition takes what has no month.

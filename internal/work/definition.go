@@ -39,6 +39,7 @@ func PinParams(m dbgen.Migration, w *Work, t Target) dbgen.MigrationPinParams {
 		BatchSize:       int32(cmp.Or(w.BatchSize, DefaultBatchSize)),
 		TotalTupleCount: t.Rows,
 	}
+	params.RemainingPredicate = w.RemainingPredicate()
 	if m.Status == dbgen.BBMMigrationStatusFinished {
 		params.TotalTupleCount = 0 // the table was empty
 	}
@@ -51,6 +52,14 @@ func PinParams(m dbgen.Migration, w *Work, t Target) dbgen.MigrationPinParams {
 		params.SubBatchSize = &size
 	}
 	return params
+}
+
+// RemainingPredicate is what is pinned of [Work.Remaining]; nil without one.
+func (w *Work) RemainingPredicate() *string {
+	if w.Remaining == "" {
+		return nil
+	}
+	return &w.Remaining
 }
 
 // SearchPathSetting is the value of search_path that the work's statements need.

@@ -53,9 +53,12 @@ func (c check) checkAll(ctx context.Context) (warnings []string, err error) {
 		return nil, err
 	}
 	if c.work.statement == nil {
-		return warnings, nil
+		return warnings, c.checkRemaining(ctx)
 	}
 	if err := c.checkStatement(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.checkRemaining(ctx); err != nil {
 		return nil, err
 	}
 	more, err := c.checkPlan(ctx, indexes)
@@ -140,6 +143,14 @@ func (c check) line(fault *pgconn.PgError, sql string, skipped int) int {
 		return 0
 	}
 	return c.work.statement.line + strings.Count(string(runes[:position-1]), "\n")
+}
+
+// fileAt is the same with a line of the file; 0 for none.
+func (w *Work) fileAt(line int) string {
+	if line == 0 {
+		return w.file()
+	}
+	return fmt.Sprintf("%s:%d", w.file(), line)
 }
 
 // file is how messages call the work.

@@ -194,9 +194,4 @@ func (c check) blameScope(err error, attempted string) error {
 }
 
 // scopeFile is how messages about the scope begin.
-func (w *Work) scopeFile() string {
-	if w.scopeLine == 0 {
-		return w.file()
-	}
-	return fmt.Sprintf("%s:%d", w.file(), w.scopeLine)
-}
+func (w *Work) scopeFile() string { return w.fileAt(w.scopeLine) }

@@ -29,6 +29,7 @@ var headers = []header{
 	{key: "table", required: true, example: "public.users", read: readTable},
 	{key: "cursor", required: true, example: "id", read: readCursor},
 	{key: "scope", example: "email_lower IS NULL", read: readScope},
+	{key: "remaining", example: "email_lower IS NULL", read: readRemaining},
 	{key: "search_path", example: "public", read: readSearchPath},
 	{key: "timezone", example: "Europe/Berlin", read: readTimeZone},
 	{key: "batch_size", example: "50000", read: readBatchSize},
@@ -90,6 +91,11 @@ func checkCursor(columns []string) error {
 
 func readScope(w *Work, value string) error {
 	w.Scope = value
+	return nil
+}
+
+func readRemaining(w *Work, value string) error {
+	w.Remaining = value
 	return nil
 }
 

@@ -171,8 +171,12 @@ func (f *fileParser) checkHeaders(markerLine int) error {
 		return &ParseError{f.file, f.seen["table"], err.Error()}
 	}
 	f.work.scopeLine = f.seen["scope"]
-	if err := f.work.checkScope(); err != nil {
+	if err := f.work.scopeCondition().check(); err != nil {
 		return &ParseError{f.file, f.work.scopeLine, err.Error()}
+	}
+	f.work.remainingLine = f.seen["remaining"]
+	if err := f.work.remainingCondition().check(); err != nil {
+		return &ParseError{f.file, f.work.remainingLine, err.Error()}
 	}
 	return nil
 }

@@ -47,6 +47,7 @@ func TestParseReadsEveryHeader(t *testing.T) {
 -- table: "Odd Name".T
 --	cursor : Tenant_ID, "Id"
 -- scope: state = 'a; -- b' AND (n[1] IS NULL)
+-- remaining: n IS NULL
 -- search_path: app, "My Schema"
 -- timezone: Europe/Berlin
 -- batch_size: 2147483647
@@ -57,12 +58,12 @@ func TestParseReadsEveryHeader(t *testing.T) {
 -- +bbm Work
 -- A comment.
 DELETE FROM "Odd Name".T WHERE @batch AND a = @a AND b = ANY(@b)`)
-	assert.Equal(t, 15, w.StatementLine())
-	assert.Equal(t, 5, w.scopeLine)
-	w.statement, w.scopeLine = nil, 0
+	assert.Equal(t, 16, w.StatementLine())
+	assert.Equal(t, []int{5, 6}, []int{w.scopeLine, w.remainingLine})
+	w.statement, w.scopeLine, w.remainingLine = nil, 0, 0
 	assert.Equal(t, &Work{
 		Name: "x", Description: "Say: why.", Table: `"Odd Name".T`, Cursor: []string{"tenant_id", "Id"}, Scope: "state = 'a; -- b' AND (n[1] IS NULL)",
-		SearchPath: []string{"app", "My Schema"}, TimeZone: "Europe/Berlin", BatchSize: 2147483647, SubBatchSize: 7, RepeatedKeys: true,
+		Remaining: "n IS NULL", SearchPath: []string{"app", "My Schema"}, TimeZone: "Europe/Berlin", BatchSize: 2147483647, SubBatchSize: 7, RepeatedKeys: true,
 		Arguments: []Argument{{"a", "numeric(10, 2)"}, {"b", "int[]"}},
 	}, w)
 	names, err := w.TableName()
@@ -86,7 +87,7 @@ func TestParseRefusesBrokenHeadersWithLineAndRemedy(t *testing.T) {
 	tests := []struct{ name, src, want string }{
 		{"unknown", file(ok, "-- tabel: public.t"), `x:4: unknown header "tabel"; did you mean "table"?`},
 		{"unknown, upper case", file(ok, "-- Table: public.t"), `x:4: unknown header "Table"; did you mean "table"?`},
-		{"unknown, near to none", file(ok, "-- author: me"), `x:4: unknown header "author"; use one of description, table, cursor, scope, search_path, timezone, batch_size, sub_batch_size, repeated_keys, argument`},
+		{"unknown, near to none", file(ok, "-- author: me"), `x:4: unknown header "author"; use one of description, table, cursor, scope, remaining, search_path, timezone, batch_size, sub_batch_size, repeated_keys, argument`},
 		{"doubled", file(ok, "-- table: public.u"), `x:4: header "table" stands in line 2 already; keep one`},
 		{"empty", "-- description:\n" + file(ok), `x:1: header "description" is empty; write -- description: what changes, and why`},
 		{"no header", file(ok, "-- batch_size 5"), `x:4: "-- batch_size 5" is no header; write -- key: value (comments go below "-- +bbm Work")`},

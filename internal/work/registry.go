@@ -85,8 +85,10 @@ func (w *Work) checkGo() error {
 	if err := checkCursor(w.Cursor); err != nil {
 		return err
 	}
-	if err := w.checkScope(); err != nil {
-		return err
+	for _, c := range []condition{w.scopeCondition(), w.remainingCondition()} {
+		if err := c.check(); err != nil {
+			return err
+		}
 	}
 	for _, argument := range w.Arguments {
 		if err := checkArgument(argument); err != nil {

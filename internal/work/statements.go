@@ -52,6 +52,10 @@ type Statements struct {
 	bounds  []string    // the boundary query by shape
 	works   []statement // the work by shape; nil for a Go work
 	cache   templateCache
+
+	only   string      // a condition that @batch holds beside the range; "" for none
+	pieces []string    // by shape: the look for rows that remain; nil where the work does not say which
+	passes *Statements // for jobs that go again over what remains; nil likewise
 }
 
 // statement is a text with the arguments that follow the range's values.
@@ -65,14 +69,18 @@ const ownAlias = "u"
 
 // NewStatements builds the texts. The target's columns are the work's cursor, and their types are allowed (see [KeyTypeAllowed]).
 func NewStatements(w *Work, target Target) *Statements {
-	return newStatements(w, target, false)
+	s := newStatements(w, target, "", false)
+	if w.Remaining != "" {
+		s.prove()
+	}
+	return s
 }
 
 // SingleRow returns the same statements for ranges that mean the row of their upper key alone, whatever else has come to be between their keys.
-func (s *Statements) SingleRow() *Statements { return newStatements(s.work, s.target, true) }
+func (s *Statements) SingleRow() *Statements { return newStatements(s.work, s.target, "", true) }
 
-func newStatements(w *Work, target Target, single bool) *Statements {
-	s := &Statements{work: w, target: target, types: make(map[string]string, len(w.Arguments)), single: single}
+func newStatements(w *Work, target Target, only string, single bool) *Statements {
+	s := &Statements{work: w, target: target, only: only, types: make(map[string]string, len(w.Arguments)), single: single}
 	for _, argument := range w.Arguments {
 		s.types[argument.Name] = argument.Type
 	}
@@ -111,7 +119,12 @@ func (s *Statements) Work(r Range, arguments Arguments) (sql string, values []an
 
 // expand writes a template for ranges of that shape.
 func (s *Statements) expand(t *template, shape shape) statement {
-	predicate := func(alias string) string { return shape.predicate(s.target.Columns, alias) }
+	predicate := func(alias string) string {
+		if s.only != "" {
+			return s.batchOnly(shape.predicate(s.target.Columns, alias), alias, s.only)
+		}
+		return shape.predicate(s.target.Columns, alias)
+	}
 	sql, arguments := t.expand(predicate, s.types, shape.parameters()+1)
 	return statement{sql, arguments}
 }

@@ -28,6 +28,7 @@ type Work struct {
 	Table             string   // as written in SQL: public.users, "Odd Name"."T"
 	Cursor            []string // the columns whose order cuts the table into ranges, named as the catalog has them
 	Scope             string   // a predicate on the table, served by a partial index: only its rows are walked; "" for all rows
+	Remaining         string   // a predicate that holds for rows which are still to be changed; "" for no proof of done
 	RepeatedKeys      bool     // rows of equal keys are allowed and stay in one sub-batch
 	SearchPath        []string // schemas, after pg_catalog; nil for none
 	TimeZone          string   // of the session; "" for UTC
@@ -38,8 +39,9 @@ type Work struct {
 	Do                DoFunc // nil for a work in SQL
 	ExternalEffects   bool   // of a Go work: Do changes what a rollback does not undo, so it is never run on trial
 
-	statement *template // nil for a work in Go
-	scopeLine int       // of the file; 0 without a scope and for a Go work
+	statement     *template // nil for a work in Go
+	scopeLine     int       // of the file; 0 without a scope and for a Go work
+	remainingLine int       // likewise
 }
 
 // StatementLine returns the line of the file on which the statement begins, 0 for a Go work. Line breaks of the file and of the text that
@@ -63,27 +65,29 @@ type Range struct {
 	After, Until Key
 }
 
-// definition is what the checksum covers: all that decides what a work does to a row.
+// definition is what the checksum covers: all that decides what a work does to a row, and what remains to be done: else two runners would walk one
+// table by two predicates, and prove nothing.
 type definition struct {
 	Name, Version string // of Go works only
 	Statement     string
 	Table, Cursor []string
 	Scope         string `json:",omitempty"` // left out where there is none, as in checksums from before there were scopes
+	Remaining     string `json:",omitempty"` // likewise
 	RepeatedKeys  bool
 	SearchPath    []string
 	TimeZone      string
 	Arguments     []Argument
 }
 
-// Checksum identifies what the work does. It changes with the statement's tokens, the table, the cursor, the scope's tokens, repeated_keys, search_path,
-// timezone and the arguments, or with a Go work's name and version; not with comments, layout, line endings, description or sizes.
+// Checksum identifies what the work does. It changes with the statement's tokens, the table, the cursor, the tokens of scope and remaining, repeated_keys,
+// search_path, timezone and the arguments, or with a Go work's name and version; not with comments, layout, line endings, description or sizes.
 func (w *Work) Checksum() string {
 	table, err := w.TableName()
 	if err != nil {
 		table = []string{w.Table}
 	}
 	d := definition{
-		Table: table, Cursor: w.Cursor, Scope: w.canonicalScope(), RepeatedKeys: w.RepeatedKeys,
+		Table: table, Cursor: w.Cursor, Scope: w.scopeCondition().canonical(), Remaining: w.remainingCondition().canonical(), RepeatedKeys: w.RepeatedKeys,
 		SearchPath: w.SearchPath, TimeZone: w.TimeZone,
 		Arguments: slices.SortedFunc(slices.Values(w.Arguments), func(a, b Argument) int { return strings.Compare(a.Name, b.Name) }),
 	}
