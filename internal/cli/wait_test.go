@@ -34,9 +34,9 @@ func TestWaitExits3WhenAMigrationWasCancelled(t *testing.T) {
 func TestWaitExits4WhenTimeRanOut(t *testing.T) {
 	w := setup(t)
 	w.ok("enqueue", "increment", "--paused")
-	r := w.run("wait", "increment", "--timeout", "50ms")
+	r := w.run("wait", "increment", "--timeout", "1s")
 	assert.Equal(t, exitTimedOut, r.code)
-	assert.Contains(t, r.stderr, "bbm-runner: not finished after 50ms: increment is paused 0.0 %")
+	assert.Contains(t, r.stderr, "bbm-runner: not finished after 1s: increment is paused 0.0 %")
 	assert.Equal(t, 1, strings.Count(r.stderr, "\n"))
 }
 
