@@ -31,7 +31,12 @@ func (r *round) control(ctx context.Context, args ...string) bool {
 	defer cancel()
 	code, output, err := r.program.call(callCtx, r.url, r.works, args...)
 	r.tell("bbm-runner %s: exit code %d, %v: %s", named(args), code, err, output)
-	if ctx.Err() == nil && (err != nil || code < 0 || code > 2 || strings.Contains(output, "panic:") || strings.Contains(output, "DATA RACE")) {
+	// A failure may have a disturbance for its cause, a deadlock never.
+	isBroken := err != nil || code < 0 || code > 2 || code == 1 && !r.isHard.Load()
+	for _, trouble := range []string{"panic:", "DATA RACE", "deadlock"} {
+		isBroken = isBroken || strings.Contains(output, trouble)
+	}
+	if isBroken && ctx.Err() == nil {
 		r.complain(&r.other, "bbm-runner %s: exit code %d, %v: %s", named(args), code, err, output)
 	}
 	return err == nil && code == 0
