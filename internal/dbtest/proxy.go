@@ -44,6 +44,8 @@ type Proxy struct {
 	watches []*watch
 	running sync.WaitGroup
 	ended   bool
+	end     chan struct{} // closed when the proxy ends
+	once    sync.Once
 }
 
 // NewProxy starts a proxy in front of the server of a URL; it ends with the test.
@@ -72,7 +74,7 @@ func StartProxy(target string) (*Proxy, error) {
 		return nil, err
 	}
 	u.Host = listener.Addr().String()
-	p := &Proxy{url: u.String(), config: config, listener: listener, changed: make(chan struct{}), links: make(map[*link]bool)}
+	p := &Proxy{url: u.String(), config: config, listener: listener, changed: make(chan struct{}), links: make(map[*link]bool), end: make(chan struct{})}
 	p.running.Go(p.accept)
 	return p, nil
 }
@@ -127,6 +129,7 @@ func (p *Proxy) At(direction Direction, text string, nth int, do func()) <-chan 
 func (p *Proxy) Close() {
 	_ = p.listener.Close()
 	p.change(func() { p.ended = true })
+	p.once.Do(func() { close(p.end) })
 	p.Reset()
 	p.running.Wait()
 }

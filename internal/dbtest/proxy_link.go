@@ -86,10 +86,10 @@ func (l *link) wait(changed <-chan struct{}, after <-chan time.Time) bool {
 	case <-after:
 	case <-l.closed:
 		return false
+	case <-l.proxy.end:
+		return false
 	}
-	l.proxy.mu.Lock()
-	defer l.proxy.mu.Unlock()
-	return !l.proxy.ended
+	return true
 }
 
 // reset cuts one end off.

@@ -102,3 +102,14 @@ func TestAProxyFindsATextThatArrivesInPieces(t *testing.T) {
 	}
 	<-found
 }
+
+func TestAProxyEndsWhileItStalls(t *testing.T) {
+	t.Parallel()
+	p, err := dbtest.StartProxy(dbtest.NewEmpty(t))
+	require.NoError(t, err)
+	conn := dbtest.Connect(t, p.URL())
+	p.Stall()
+	p.Reset()
+	p.Close()
+	require.Error(t, conn.Ping(t.Context()))
+}
