@@ -80,6 +80,8 @@ func (w *world) lanes(suffix string) []*lane {
 		lanes = append(lanes, l)
 	}
 	w.exec(`UPDATE bbm.fleet_settings SET slots = 50`)
+	// A work that is kept waiting runs out of time, which on a slow machine happens often.
+	w.exec(`UPDATE bbm.batched_background_migrations SET max_attempts = 1000`)
 	return lanes
 }
 
