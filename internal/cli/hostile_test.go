@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"unicode"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -21,7 +23,7 @@ var hostileNames = [][3]string{
 	{"a.b(c)", "NULL", "\u05d0\u05d1\u05d2"},
 	{"👍🏽", "e\u0301", "日本"},
 	{strings.Repeat("é", 31) + "x", "x" + strings.Repeat("👍", 15) + "yy", strings.Repeat("x", 63)},
-	{"\x1b[31mred\u009b", "\u202etxt.exe", "a\u200bb\ufeff"},
+	{"\u202etxt.exe", "a\u200bb\ufeff", "\u2066x\u2028"},
 	{" ", `"`, `'"\`},
 }
 
@@ -70,9 +72,8 @@ func (w *world) walk(file, name, argument string) {
 		w.requireRefusal(r)
 		requireVisible(w.t, r.stderr)
 		w.ok(enqueue...)
-		given := strings.NewReplacer("\x1b", "", "\u009b", "").Replace(strings.TrimSpace(name)) // control characters the table itself refuses
-		if name = file; given != "" {
-			name = given
+		if name = strings.TrimSpace(name); name == "" {
+			name = file
 		}
 		_, err := w.conn.Exec(w.t.Context(), "UPDATE bbm.batched_background_migrations SET name = $1 WHERE name = $2", name, file)
 		require.NoError(w.t, err)
@@ -82,10 +83,8 @@ func (w *world) walk(file, name, argument string) {
 		requireVisible(w.t, printed)
 		return printed
 	}
-	for _, preview := range []string{"explain", "sample"} {
-		require.Contains(w.t, shown(preview, file, "--arg", argument), file)
-		shown(preview, file, "--arg", argument, "--json")
-	}
+	require.Contains(w.t, shown("explain", file, "--arg", argument), file)
+	require.Contains(w.t, shown("sample", file, "--arg", argument, "--json"), file)
 	require.Contains(w.t, shown("resume", "--", name), visible(name)+" active")
 	shown("set", "--", name, "pause=1ms")
 	w.ok("run", "--until-idle")
@@ -99,4 +98,29 @@ func (w *world) walk(file, name, argument string) {
 	require.Contains(w.t, shown("wait", "--", name), visible(name))
 	dbtest.CheckHistory(w.t, w.conn, name)
 	require.Equal(w.t, visible(name)+" deleted\n", shown("delete", "--", name))
+}
+
+// A header is one line, so a file cannot name such a table; a work in Go can.
+func TestATableWhoseNameHoldsLineBreaksAndEscapeSequences(t *testing.T) {
+	w := setup(t)
+	table := work.WriteName("a\nb", "\x1b[31mred\r\u009b")
+	w.exec(fmt.Sprintf(`CREATE SCHEMA "a`+"\n"+`b"; CREATE TABLE %s ("` + "\t" + `" int PRIMARY KEY, n int NOT NULL DEFAULT 0); INSERT INTO %[1]s SELECT generate_series(1, 30)`, table))
+	line := w.refused("new", "red", "--table", table)
+	requireVisible(t, line)
+	assert.Contains(t, line, "has a line break or a control character, which no work file can hold; write the work in Go")
+
+	w.goWorks = []*work.Work{{
+		Name: "red", Version: "1", Table: table, Cursor: []string{"\t"},
+		Do: func(ctx context.Context, tx pgx.Tx, b work.Batch) (int64, error) {
+			return b.Exec(ctx, tx, "UPDATE "+table+" AS u SET n = n + 1 WHERE @batch(u)")
+		},
+	}}
+	requireVisible(t, w.ok("works"))
+	w.ok("enqueue", "red", "--sub-batch-size", "7")
+	w.ok("run", "--until-idle")
+	detail := w.ok("status", "red")
+	requireVisible(t, detail)
+	assert.Contains(t, detail, `"a\nb"."\x1b[31mred\r\u009b"`)
+	require.Zero(t, one[int64](w, "SELECT count(*) FROM "+table+" WHERE n <> 1"))
+	dbtest.CheckHistory(t, w.conn, "red")
 }

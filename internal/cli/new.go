@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"unicode"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
@@ -50,10 +52,14 @@ func (a *app) newWork(ctx context.Context, name, written string) error {
 		}
 		table := work.WriteName(names...)
 		cursor, err := work.SuggestCursor(ctx, conn, table, nil)
-		if err == nil {
-			text = work.Scaffold(name, table, cursor, false)
+		if err != nil {
+			return err
 		}
-		return err
+		if strings.ContainsFunc(table+work.WriteNames(cursor), func(r rune) bool { return unicode.IsControl(r) && r != '\t' }) {
+			return inputf("the name of table %s or of its key has a line break or a control character, which no work file can hold; write the work in Go", table)
+		}
+		text = work.Scaffold(name, table, cursor, false)
+		return nil
 	})
 	if err != nil {
 		return err

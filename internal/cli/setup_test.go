@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbtest"
+	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
 // asProgram makes the test binary the program itself, for tests that need a process of their own.
@@ -33,6 +34,7 @@ type world struct {
 	conn    *pgx.Conn
 	works   string
 	environ []string
+	goWorks []*work.Work
 }
 
 // increment is not idempotent: what runs twice, shows.
@@ -106,7 +108,7 @@ func (w *world) run(args ...string) result {
 // program calls the command line with these arguments alone.
 func (w *world) program(ctx context.Context, args ...string) result {
 	var stdout, stderr buffer
-	code := Run(ctx, Program{Args: args, Environ: w.environ, Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr})
+	code := Run(ctx, Program{Args: args, Environ: w.environ, Works: w.goWorks, Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr})
 	return result{code, stdout.String(), stderr.String()}
 }
 

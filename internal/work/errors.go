@@ -14,10 +14,12 @@ type ParseError struct {
 
 // Error is one line: `works/x.sql:4: unknown header "tabel"; did you mean "table"?`.
 func (e *ParseError) Error() string {
+	// What it quotes of the statement may have line breaks.
+	message := strings.NewReplacer("\r\n", " ", "\n", " ", "\r", " ").Replace(e.Msg)
 	if e.Line == 0 {
-		return fmt.Sprintf("%s: %s", e.File, e.Msg)
+		return fmt.Sprintf("%s: %s", e.File, message)
 	}
-	return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Msg)
+	return fmt.Sprintf("%s:%d: %s", e.File, e.Line, message)
 }
 
 // DirError is returned by [LoadDir] and [NewRegistry] when works are broken; it holds one error for each.

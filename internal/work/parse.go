@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -129,6 +130,12 @@ func (f *fileParser) readHeaders() (source, error) {
 
 // readLine reads one line above the marker.
 func (f *fileParser) readLine(text string, line int) error {
+	// A carriage return alone ends a comment for PostgreSQL, but no line for most editors; the others belong into no name or type.
+	isControl := func(r rune) bool { return unicode.IsControl(r) && r != '\t' }
+	if at := strings.IndexFunc(text, isControl); at >= 0 {
+		r, _ := utf8.DecodeRuneInString(text[at:])
+		return fmt.Errorf("the control character %q stands in a header; take it out, and end lines with \\n", r)
+	}
 	switch {
 	case text == "" || text == "--":
 		return nil

@@ -128,6 +128,9 @@ func TestParseRefusesBrokenHeadersWithLineAndRemedy(t *testing.T) {
 		{"argument of no type", "-- argument: a text); DROP\n", `x:1: argument "a": "text); DROP" is no type; write it as in SQL: text, bigint, numeric(10,2), timestamp with time zone, int[], schema.type`},
 		{"argument of a cutting type", "-- argument: a varchar(10)\n", `x:1: argument "a": a value cast to varchar(10) is cut without an error; use text, or varbit for bits`},
 		{"bytes that are not UTF-8", "-- description: d\n-- table: \xff\n", `x:2: byte 0xff is not UTF-8; save the file as UTF-8`},
+		{"a carriage return alone", "-- description: d\r-- table: x\n", `x:1: the control character '\r' stands in a header; take it out, and end lines with \n`},
+		{"an escape sequence", "-- table: \x1b[31mx\n", `x:1: the control character '\x1b' stands in a header; take it out, and end lines with \n`},
+		{"a line break in what is quoted", file("DELETE FROM public.t AS \"a\nb\" WHERE @batch(\"a\n" + strings.Repeat("b", 70) + "\")"), `x:6: the name "a ` + strings.Repeat("b", 70) + `" has more than 63 bytes; PostgreSQL would cut it`},
 		{"a NUL byte", "-- description: d\n\n\x00", `x:3: a NUL byte; save the file as plain UTF-8 text`},
 	}
 	for _, test := range tests {
