@@ -104,7 +104,7 @@ func (w *world) walk(file, name, argument string) {
 func TestATableWhoseNameHoldsLineBreaksAndEscapeSequences(t *testing.T) {
 	w := setup(t)
 	table := work.WriteName("a\nb", "\x1b[31mred\r\u009b")
-	w.exec(fmt.Sprintf(`CREATE SCHEMA "a`+"\n"+`b"; CREATE TABLE %s ("` + "\t" + `" int PRIMARY KEY, n int NOT NULL DEFAULT 0); INSERT INTO %[1]s SELECT generate_series(1, 30)`, table))
+	w.exec(fmt.Sprintf(`CREATE SCHEMA "a`+"\n"+`b"; CREATE TABLE %s ("`+"\t"+`" int PRIMARY KEY, n int NOT NULL DEFAULT 0); INSERT INTO %[1]s SELECT generate_series(1, 30)`, table))
 	line := w.refused("new", "red", "--table", table)
 	requireVisible(t, line)
 	assert.Contains(t, line, "has a line break or a control character, which no work file can hold; write the work in Go")

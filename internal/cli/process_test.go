@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbtest"
 )
 
 // daemon is a `run` in a process of its own, which can be sent signals.
@@ -56,6 +58,22 @@ func TestASignalStopsAnIdleDaemon(t *testing.T) {
 	for line := range strings.Lines(d.stderr.String()) {
 		assert.True(t, strings.HasPrefix(line, `{"time":`), "not JSON: %s", line)
 	}
+}
+
+func TestTwoSignalsAtOnceEndADaemonAtOnce(t *testing.T) {
+	w := setup(t)
+	w.file("sleep", strings.Replace(increment, "@batch(i)", "@batch(i) AND (SELECT true FROM pg_sleep(600))", 1))
+	w.ok("enqueue", "sleep")
+	d := w.startDaemon()
+	d.requireEventually("it does not execute", func() bool {
+		return one[int64](w, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'") == 1
+	})
+	d.signal(syscall.SIGTERM)
+	d.signal(syscall.SIGINT) // two of one kind may reach a process as one
+	require.NoError(t, <-d.exited, d.stderr)
+	assert.Equal(t, "pending", one[string](w, "SELECT status::text FROM bbm.batched_background_migration_jobs"))
+	assert.Equal(t, int64(100), one[int64](w, "SELECT count(*) FROM app.items WHERE n = 0"))
+	dbtest.CheckHistory(t, w.conn, "sleep")
 }
 
 func TestASecondSignalDoesNotWaitForTheSubBatch(t *testing.T) {

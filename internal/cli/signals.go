@@ -9,7 +9,7 @@ import (
 )
 
 // signals turns the first SIGINT, SIGTERM or SIGHUP (a terminal that is closed) into the end of a context. The second calls what a command has asked for; where none has,
-// it kills the process as if it had never been caught.
+// it kills the process as if it had never been caught. So does the third.
 type signals struct {
 	received chan os.Signal
 	done     chan struct{}
@@ -48,6 +48,8 @@ func (s *signals) watch(ctx context.Context) {
 	}
 	select {
 	case <-s.received:
+		// Where even that takes too long, as with a server that does not answer, a third one kills.
+		signal.Stop(s.received)
 		second()
 	case <-s.done:
 	}

@@ -44,9 +44,9 @@ func LoadDir(dir string) ([]*Work, error) {
 
 // ParseFile reads one work file. A mistake in it is a [*ParseError].
 func ParseFile(path string) (*Work, error) {
-	src, err := os.ReadFile(path)
+	src, err := readWorkFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read work file: %w", err)
+		return nil, err
 	}
 	w, err := parse(strings.TrimSuffix(filepath.Base(path), extension), path, src)
 	if err != nil {
@@ -54,6 +54,27 @@ func ParseFile(path string) (*Work, error) {
 	}
 	w.Path = path
 	return w, nil
+}
+
+// maxWorkFile is far above what a statement can need, in bytes.
+const maxWorkFile = 1 << 20
+
+// readWorkFile refuses what is no file, or none that somebody has written: a pipe would never end, and another's dump would fill the memory.
+func readWorkFile(path string) ([]byte, error) {
+	info, err := os.Stat(path) // of what a link leads to, as where a deployment tool mounts files
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read work file: %w", err)
+	case !info.Mode().IsRegular():
+		return nil, &ParseError{File: path, Msg: "it is no plain file; a work file is a text"}
+	case info.Size() > maxWorkFile:
+		return nil, &ParseError{File: path, Msg: fmt.Sprintf("it has %d bytes; a work file has at most %d", info.Size(), maxWorkFile)}
+	}
+	src, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read work file: %w", err)
+	}
+	return src, nil
 }
 
 // Parse reads a work from a text in the form of a work file. A mistake in it is a [*ParseError].

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -168,6 +169,47 @@ func TestParseTakesTheTypesOfArguments(t *testing.T) {
 	} {
 		assert.Error(t, checkArgumentType(written), written)
 	}
+}
+
+// A folder of works may hold anything: what is no work is a line of its own, and nothing hangs or fills the memory.
+func TestLoadDirRefusesWhatIsNoPlainFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	require.NoError(t, syscall.Mkfifo(path("a_pipe.sql"), 0o600))
+	require.NoError(t, os.Symlink("/dev/zero", path("b_device.sql")))
+	require.NoError(t, os.Symlink(t.TempDir(), path("c_folder.sql")))
+	require.NoError(t, os.Symlink("/nowhere", path("d_nothing.sql")))
+	require.NoError(t, os.WriteFile(path("e_large.sql"), nil, 0o600))
+	require.NoError(t, os.Truncate(path("e_large.sql"), 100<<20))
+	require.NoError(t, os.WriteFile(path("f_closed.sql"), []byte(usersEmailLower), 0o000))
+	require.NoError(t, os.WriteFile(path("g_binary.sql"), []byte("\x7fELF\x00\x01\xff"), 0o600))
+	require.NoError(t, os.WriteFile(path("h_empty.sql"), nil, 0o600))
+	require.NoError(t, os.WriteFile(path("work.sql"), []byte(usersEmailLower), 0o600))
+	require.NoError(t, os.Symlink("work.sql", path("link.sql")))
+
+	works, err := LoadDir(dir)
+
+	var broken *DirError
+	require.ErrorAs(t, err, &broken)
+	lines := strings.Split(broken.Error(), "\n")
+	for i, want := range []string{
+		"a_pipe.sql: it is no plain file", "b_device.sql: it is no plain file", "c_folder.sql: it is no plain file", "d_nothing.sql: no such file",
+		"e_large.sql: it has 104857600 bytes; a work file has at most 1048576",
+	} {
+		assert.Contains(t, lines[i], want)
+	}
+	assert.Contains(t, broken.Error(), "g_binary.sql:1: ")
+	assert.Contains(t, broken.Error(), "h_empty.sql:1: ")
+	if os.Geteuid() != 0 { // to whom nothing is closed
+		assert.Contains(t, broken.Error(), "f_closed.sql: permission denied")
+	}
+	var names []string
+	for _, w := range works {
+		names = append(names, w.Name)
+	}
+	assert.Subset(t, names, []string{"link", "work"})
+	assert.LessOrEqual(t, len(names), 3)
 }
 
 func TestLoadDirListsEveryBrokenFile(t *testing.T) {
