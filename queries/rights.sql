@@ -10,6 +10,10 @@ FROM (
     ('UPDATE', 'bbm.batched_background_migrations'),
     ('INSERT', 'bbm.batched_background_migration_jobs'),
     ('UPDATE', 'bbm.batched_background_migration_jobs'),
+    ('INSERT', 'bbm.batched_background_migration_quarantined_rows'),
+    ('UPDATE', 'bbm.batched_background_migration_quarantined_rows'),
+    ('INSERT', 'bbm.batched_background_migration_verifications'),
+    ('UPDATE', 'bbm.batched_background_migration_verifications'),
     ('INSERT', 'bbm.batched_background_migration_job_transition_logs'),
     ('INSERT', 'bbm.batched_background_migration_transition_logs')
 ) AS r (privilege, object)
