@@ -14,10 +14,10 @@ SET LOCAL client_min_messages = warning;
 GRANT USAGE ON SCHEMA bbm TO bbm_viewer;
 GRANT SELECT ON ALL TABLES IN SCHEMA bbm TO bbm_viewer;
 GRANT EXECUTE ON FUNCTION bbm.work_lock_key(text, text) TO bbm_viewer;
+GRANT EXECUTE ON FUNCTION bbm.assert_finished(text) TO bbm_viewer;
 -- Tables of later versions, too; what else roles need of those stands here then.
 SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %s IN SCHEMA bbm GRANT SELECT ON TABLES TO bbm_viewer', nspowner::regrole)
 FROM pg_namespace WHERE nspname = 'bbm' \gexec
-GRANT EXECUTE ON FUNCTION bbm.assert_finished(text) TO bbm_viewer;
 
 -- Acts: enable, disable, pause, resume, cancel, retry, quarantine retry, set, delete; bbm.enqueue from SQL.
 -- A table's owner or whoever else may do what the work does can enqueue by the command line, too.

@@ -117,7 +117,7 @@ func TestAViewerLooksAndDoesNothingElse(t *testing.T) {
 	viewer := s.as("viewer")
 	for _, args := range [][]string{
 		{"status"}, {"status", "done"}, {"status", "--json"}, {"status", "done", "--watch"}, {"jobs", "done"}, {"logs", "done"}, {"logs", "done", "--json"},
-		{"wait", "done"}, {"schema", "status"},
+		{"wait", "done"}, {"schema", "status"}, {"quarantine", "list", "done"},
 	} {
 		require.Contains(t, viewer.ok(args...)+"done", "done", args)
 	}
