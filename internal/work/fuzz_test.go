@@ -76,7 +76,7 @@ func checkToken(t *testing.T, text string, kind tokenKind) {
 	// A name may hold dollars: a$$ is one.
 	quotes := strings.ContainsAny(text, `'"`) || kind != wordToken && kind != placeholderToken && strings.Contains(text, "$$")
 	comments := strings.Contains(text, "--") || strings.Contains(text, "/*")
-	wrong := false
+	var wrong bool
 	switch kind {
 	case spaceToken:
 		wrong = strings.Trim(text, " \t\n\v\f\r") != ""

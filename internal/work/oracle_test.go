@@ -65,19 +65,19 @@ func TestAnExpandedStatementMeansToTheServerWhatWasWritten(t *testing.T) {
 			Work(Range{Key{"1"}, Key{"4"}}, Arguments{"a": &argument})
 		require.NoError(t, err)
 		// What was written, with the placeholders replaced by hand where the generator has put them: the last of each.
-		head, tail, _ := cutLast(written, "@batch(u) ORDER BY id")
-		head, middle, _ := cutLast(head, "@a]")
+		head, tail := cutLast(written, "@batch(u) ORDER BY id")
+		head, middle := cutLast(head, "@a]")
 		plain := head + "'value''; --']" + middle + "id IN (2, 3, 4) ORDER BY id" + tail
 		require.Equal(t, lists(t, conn, plain), lists(t, conn, sent, values...), "round %d: %s", round, written)
 	}
 }
 
-func cutLast(text, separator string) (before, after string, found bool) {
+func cutLast(text, separator string) (before, after string) {
 	at := strings.LastIndex(text, separator)
 	if at < 0 {
-		return text, "", false
+		return text, ""
 	}
-	return text[:at], text[at+len(separator):], true
+	return text[:at], text[at+len(separator):]
 }
 
 func lists(t *testing.T, conn *pgx.Conn, sql string, values ...any) [][]string {
