@@ -57,8 +57,9 @@ type lane struct {
 }
 
 func (l *lane) cut() {
-	l.kind(l.proxy)
+	// First: a reset is noticed at once.
 	l.logged = len(l.log.String())
+	l.kind(l.proxy)
 }
 
 // lanes prepares one for each kind of cut.
