@@ -53,7 +53,7 @@ func (r *round) awaitEnds(ctx context.Context) {
 			if !tuned[m.name] {
 				// What is left is to be done soon; a work that stumbles needs many attempts to get through.
 				tuned[m.name] = r.control(ctx, "set", m.name, "pause=0s", "interval=0s", "parallelism=4", "max_attempts=1000",
-					"on_row_error="+m.policy())
+					"on_row_error="+m.policy(), "quarantine_limit=1000")
 			}
 			switch status {
 			case "failed":
