@@ -112,7 +112,7 @@ func (a *app) withControl(ctx context.Context, works *work.Registry, do func(*co
 // role is the one of docs/roles.sql whose rights the command takes.
 func (a *app) role() string {
 	switch a.command {
-	case "status", "jobs", "logs", "wait", "list": // the last of quarantine
+	case "status", "jobs", "logs", "wait", "verify", "list": // the last of quarantine
 		return "bbm_viewer"
 	case "run":
 		return "bbm_runner"

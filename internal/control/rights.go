@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -23,12 +24,15 @@ func (c *Control) CheckRunnerRights(ctx context.Context) error {
 	return inputf("this role may not run migrations, since it lacks %s; %s", strings.Join(missing, ", "), c.grant("bbm_runner"))
 }
 
+// aboutOurs tells a right on our own objects from one on the application's, which no role of ours has.
+var aboutOurs = regexp.MustCompile(`for (?:schema bbm|(?:partitioned )?table (?:batched_background_migration\w*|fleet_settings|goose_db_version)|function (?:enqueue|maintain_log_partitions|assert_\w+|work_lock_key))$`)
+
 // ExplainRights turns an error about a right that this role lacks on our own tables into an [*InputError] that names the role of docs/roles.sql which has
 // it. Other errors are returned as they are.
 func (c *Control) ExplainRights(err error, role string) error {
 	var refused *pgconn.PgError
 	var known *InputError
-	if errors.As(err, &known) || !errors.As(err, &refused) || refused.Code != insufficientPrivilege {
+	if errors.As(err, &known) || !errors.As(err, &refused) || refused.Code != insufficientPrivilege || !aboutOurs.MatchString(refused.Message) {
 		return err
 	}
 	return inputf("%s; %s", refused.Message, c.grant(role))
