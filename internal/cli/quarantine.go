@@ -93,7 +93,7 @@ func (a *app) retryQuarantined(ctx context.Context, name, reason string, acceptW
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.lines(), "%s %s, %s of %s rows to be tried again\n", name, now[0].Status, count(rows), count(now[0].LeftOut))
+		fmt.Fprintf(a.lines(), "%s %s, %s of %s rows to be tried again\n", name, now[0].Status, count(rows), count(max(rows, now[0].LeftOut)))
 		if now[0].Status == "failed" && now[0].LeftOut > 0 {
 			a.warn("migration %q has failed; set it going again with: %s retry %s", name, a.Name, name)
 		}

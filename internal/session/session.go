@@ -65,7 +65,7 @@ func Listen(ctx context.Context, connConfig *pgx.ConnConfig, channel string) (*p
 	connConfig.RuntimeParams["application_name"] = "bbm-runner listener"
 	conn, err := pgx.ConnectConfig(ctx, connConfig)
 	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
+		return nil, explained(err)
 	}
 	// A role's own limit on idle sessions would end it again and again.
 	for _, statement := range []string{"SET idle_session_timeout = 0", "LISTEN " + channel} {
