@@ -61,7 +61,7 @@ FROM offered_work AS o;
 
 -- name: TransactionListOpen :many
 -- The transactions of this database that are in progress, prepared ones included, but for ours and for vacuums.
--- Called by: runner.(*Executor).awaitTransactions.
+-- Called by: runner.(*Executor).awaitTransactions, runner.(*Executor).stillWaits, runner.(*Executor).beginWalk.
 -- Index: none; reads the lock table once.
 -- Locks: nothing.
 SELECT l.virtualxid::text AS open_transaction

@@ -165,7 +165,7 @@ FROM finished_migration AS m;
 
 -- name: MigrationHold :exec
 -- Keeps a migration from being claimed for a while, with the reason; its status and its table stay.
--- Called by: runner.(*Executor).record, runner.(*Executor).claimFrom.
+-- Called by: runner.(*Executor).record, runner.(*Executor).setAside, runner.(*Executor).slowDown.
 -- Index: batched_background_migrations_pkey.
 -- Locks: the row of the migration, until commit.
 UPDATE bbm.batched_background_migrations AS m

@@ -130,7 +130,7 @@ CROSS JOIN LATERAL (
         count(*) FILTER (WHERE j.status = 'pending')::bigint AS pending_jobs,
         count(*) FILTER (WHERE j.status = 'running')::bigint AS running_jobs,
         count(*) FILTER (WHERE j.status = 'failed')::bigint AS failed_jobs,
-        coalesce(sum(j.processed_rows), 0)::bigint AS processed_rows,
+        coalesce(sum(j.processed_rows) FILTER (WHERE j.pass = 0), 0)::bigint AS processed_rows,
         coalesce(sum(j.affected_rows), 0)::bigint AS affected_rows
     FROM bbm.batched_background_migration_jobs AS j
     WHERE j.batched_background_migration_id = m.id

@@ -99,7 +99,7 @@ RETURNING *;
 
 -- name: VerificationProgress :one
 -- Moves a walk behind a piece that was read, and cuts a job over the piece up to its last row that remains, where passes are left. No row: the
--- migration is to stop, or the fleet, or the walk does not stand where we think: roll back. Raises BBM02 where the table is another one.
+-- migration is to stop or has adopted another version, or the fleet is to stop, or the walk does not stand where we think: roll back. Raises BBM02 where the table is another one.
 -- Called by: runner.(*Executor).walkPiece, which holds the row of the walk.
 -- Index: batched_background_migration_verifications_pkey, batched_background_migrations_pkey.
 -- Locks: the row of the walk, then that of the migration, until commit.
@@ -112,7 +112,7 @@ WITH claimed_migration AS (
       AND m.status = 'running'
       AND (m.on_hold_until IS NULL OR m.on_hold_until <= now())
       AND (SELECT f.execution_enabled FROM bbm.fleet_settings AS f)
-    RETURNING m.id, m.table_name, m.table_oid
+    RETURNING m.id, m.table_name, m.table_oid, m.work_checksum
 ), walked AS (
     UPDATE bbm.batched_background_migration_verifications AS v
     SET
@@ -125,6 +125,7 @@ WITH claimed_migration AS (
     FROM claimed_migration AS m
     WHERE v.batched_background_migration_id = m.id
       AND v.pass = @pass
+      AND v.work_checksum = m.work_checksum
       AND v.finished_at IS NULL
       AND v.progress_key IS NOT DISTINCT FROM sqlc.narg('after_key')::text[]
     RETURNING v.*

@@ -41,7 +41,7 @@ func waitingFor(f dbgen.MigrationListFactsRow) string {
 		return fmt.Sprintf("waiting until %s for the next attempt of a job", clock(*f.NextAttemptAt))
 	case isFromTheFuture(f):
 		return fmt.Sprintf("the clock of the server was set back: its last job started at %s; to go on: bbm-runner resume %s", clock(*m.LastClaimedAt), m.Name)
-	case isBetweenJobs(f):
+	case isBetweenJobs(f) && !isVerifying(f): // a walk keeps no interval
 		return fmt.Sprintf("waiting until %s for its interval of %s", clock(m.LastClaimedAt.Add(m.JobInterval)), m.JobInterval)
 	}
 	return ""

@@ -242,7 +242,7 @@ WHERE p.database = current_database()
 `
 
 // The transactions of this database that are in progress, prepared ones included, but for ours and for vacuums.
-// Called by: runner.(*Executor).awaitTransactions.
+// Called by: runner.(*Executor).awaitTransactions, runner.(*Executor).stillWaits, runner.(*Executor).beginWalk.
 // Index: none; reads the lock table once.
 // Locks: nothing.
 func (q *Queries) TransactionListOpen(ctx context.Context, db DBTX) ([]string, error) {

@@ -118,7 +118,7 @@ type MigrationHoldParams struct {
 }
 
 // Keeps a migration from being claimed for a while, with the reason; its status and its table stay.
-// Called by: runner.(*Executor).record, runner.(*Executor).claimFrom.
+// Called by: runner.(*Executor).record, runner.(*Executor).setAside, runner.(*Executor).slowDown.
 // Index: batched_background_migrations_pkey.
 // Locks: the row of the migration, until commit.
 func (q *Queries) MigrationHold(ctx context.Context, db DBTX, arg MigrationHoldParams) error {

@@ -264,6 +264,9 @@ WITH locked_migration AS (
     SET
         status = CASE WHEN l.status = 'finished' THEN 'active' ELSE l.status END,
         finished_at = NULL,
+        verified_at = NULL,
+        verified_rows = NULL,
+        verified_statement = NULL,
         work_checksum = coalesce($2::text, m.work_checksum),
         remaining_predicate = CASE
             WHEN $2::text IS NULL THEN m.remaining_predicate

@@ -75,6 +75,19 @@ func (e *Executor) boundary(ctx context.Context, s *work.Statements, r work.Rang
 	return p.readBoundary(r, total)
 }
 
+// boundaryWithin is the same within the transaction that is open.
+func (e *Executor) boundaryWithin(ctx context.Context, s *work.Statements, r work.Range, limit, total int) (found endpoints, err error) {
+	var p pipeline
+	p.queueBoundary(s, r, limit, total)
+	p.send(ctx, e.conn)
+	defer func() {
+		if closeErr := p.close(); err == nil && closeErr != nil {
+			err = fmt.Errorf("%w: %w", ErrJobEndpointNotFound, closeErr)
+		}
+	}()
+	return p.readBoundary(r, total)
+}
+
 func (p *pipeline) queueBoundary(s *work.Statements, r work.Range, limit, total int) {
 	sql, values := s.Boundary(r, limit, total)
 	p.batch.Queue(work.StreamingPlans)

@@ -69,12 +69,12 @@ func (e *Executor) claimFrom(ctx context.Context, m dbgen.Migration) (claimed *c
 	switch {
 	case err == nil:
 		return claimed, result, nil
-	case classify(err, failure{}) == kindContention && !errors.Is(err, ErrJobEndpointNotFound):
+	case classify(err, failure{}) == kindContention && !errors.Is(err, ErrJobEndpointNotFound) && !isOfWork(err):
 		// Another claim on the table, or somebody holds the migration's row: others need not wait for it.
 		e.postponed[m.ID] = time.Now().Add(setAsideHold)
 		e.log.Warn("migration postponed: it is locked by others", "migration", m.Name, "error", err, "for", setAsideHold)
 		return nil, idle, nil
-	case errors.Is(err, ErrJobEndpointNotFound) && e.cutSmaller(m, err):
+	case errors.Is(err, ErrJobEndpointNotFound) && c.ID == 0 && e.cutSmaller(m, err): // not the search of a waiting job
 		return nil, busy, nil
 	case isRemembered && isDefinition(err):
 		delete(e.targets, m.ID) // the table is not what we remember: the next look tells what it is

@@ -23,19 +23,23 @@ func (e *Executor) lockForClaim(
 		claim = dbgen.JobClaimParams{MigrationID: m.ID, Slot: e.slot, Runner: e.identity}
 		rest  = work.Range{After: m.FrontierKey, Until: m.MaxKey}
 		total = max(1, int(*m.BatchSize>>e.halvings[m.ID]))
+		piece = max(newSizer(m).rows(), (total+mostPieces-1)/mostPieces)
 		isCut = sameKey(m.FrontierKey, m.MaxKey)
+		// A search that failed must not keep a waiting job from its start again.
+		isApart = wasHeldForEndpoint(m)
 	)
 	p.batch.Queue(beginReadCommitted)
 	_ = e.queries.TableLock(ctx, p.queue(), int64(m.RootTableOid))
 	_, _ = e.queries.MigrationLockClaimable(ctx, p.queue(), lock)
 	_, _ = e.queries.JobClaim(ctx, p.queue(), claim)
-	if !isCut {
-		p.queueBoundary(c.statements, rest, max(newSizer(m).rows(), (total+mostPieces-1)/mostPieces), total)
+	if !isCut && !isApart {
+		p.queueBoundary(c.statements, rest, piece, total)
 	}
 	p.send(ctx, e.conn)
 	defer func() {
-		if closeErr := p.close(); err == nil {
-			err = closeErr
+		if closeErr := p.close(); err == nil && closeErr != nil {
+			// All else has been read: what fails behind a job that was started is the search for the end of another.
+			err = fmt.Errorf("%w: %w", ErrJobEndpointNotFound, closeErr)
 		}
 	}()
 
@@ -59,6 +63,13 @@ func (e *Executor) lockForClaim(
 	}
 	if isCut {
 		return locked, nil, ends, nil
+	}
+	if isApart {
+		if err := p.close(); err != nil {
+			return locked, nil, ends, err
+		}
+		ends, err = e.boundaryWithin(ctx, c.statements, rest, piece, total)
+		return locked, nil, ends, err
 	}
 	ends, err = p.readBoundary(rest, total)
 	return locked, nil, ends, err

@@ -64,7 +64,11 @@ func givenBack(reason string) outcome { return outcome{kind: kindGivenBack, reas
 // work changes sub-batch after sub-batch until the job is done, somebody wants it to stop, or an error ends the attempt.
 func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 	size := newSizer(job.migration)
-	defer func() { job.learned = size.learned() }()
+	defer func() {
+		if !job.IsSingleRow { // which says nothing of others
+			job.learned = size.learned()
+		}
+	}()
 	for range job.Stalls {
 		size.lose() // what interrupted it may be too much at once
 		job.ends = endpoints{}
@@ -73,19 +77,24 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 	suspects := suspectsOf(job)
 	for !sameKey(job.ProgressKey, job.UntilKey) {
 		limit := suspects.limit(size.rows())
-		if suspects.rows > 0 {
+		isTry := suspects.rows > 0
+		if isTry {
 			job.ends = endpoints{} // they are of another size
 		}
 		began := time.Now()
-		back, end, err := e.nextSubBatch(workCtx, job, limit, suspects.rows > 0)
+		back, end, err := e.nextSubBatch(workCtx, job, limit, isTry)
 		if err != nil {
 			kind := classify(err, failure{
 				connectionLost: e.conn.IsClosed(), cancelledByUs: workCtx.Err() != nil,
-				timedOut: time.Since(began) >= e.config.StatementTimeout, alone: limit == 1,
+				timedOut: time.Since(began) >= e.config.StatementTimeout, alone: limit == 1 || job.IsSingleRow,
 			})
 			if kind == kindData {
+				before := job.ProgressKey
 				if over := e.narrow(ctx, job, &suspects, end, limit, err); over != nil {
 					return *over
+				}
+				if !sameKey(before, job.ProgressKey) { // the row is left out
+					losses = 0
 				}
 				job.ends = endpoints{}
 				continue
@@ -105,11 +114,11 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 		}
 		losses = 0
 		job.ProgressKey, job.Stalls = end.key, 0
-		if suspects.rows > 0 {
+		if isTry {
 			suspects.clear(end.rows)
 			job.ends = endpoints{}
 		}
-		if size.retune(back.SubBatchSize) || size.observe(end.rows, time.Since(began)) {
+		if size.retune(back.SubBatchSize) || !isTry && size.observe(end.rows, time.Since(began)) {
 			job.ends = endpoints{} // they are of another size
 		}
 		if sameKey(job.ProgressKey, job.UntilKey) {

@@ -222,3 +222,11 @@ func TestATransactionIsNeverLargerThanAskedHoweverLargeTheJob(t *testing.T) {
 	w.eachOnce("small")
 	require.Equal(t, 1, one[int](w, `SELECT max(n) FROM (SELECT count(*) AS n FROM public.items GROUP BY xmin::text) AS transactions`))
 }
+
+func TestAMigrationThatWasHeldForASearchThatFailedGoesOn(t *testing.T) {
+	w := setup(t, 30)
+	w.enqueue("count", "public.items", 10, 5)
+	w.exec(`UPDATE bbm.batched_background_migrations SET on_hold_until = now(), hold_reason = $1`, runner.ErrJobEndpointNotFound.Error()+": query_canceled")
+	require.NoError(t, w.runUntilIdle(parse(t, "count", increment)))
+	w.eachOnce("count")
+}

@@ -131,7 +131,7 @@ func (e *Executor) walkPiece(ctx context.Context, c *claimedJob, walk dbgen.Veri
 			return busy, nil
 		}
 		if err != nil {
-			return idle, err
+			return idle, &workError{err}
 		}
 		size.Observe(piece.Rows, took)
 	}
@@ -193,7 +193,7 @@ func (e *Executor) conclude(ctx context.Context, c *claimedJob, pass int32, walk
 		log.Warn("rows remain; the walk is repeated", "remaining", walked.RemainingRows, "keys", string(walked.RemainingKeys))
 	default:
 		// A longer pause is kept by not claiming; see MigrationListClaimable.
-		sleep(ctx, min(m.Pause, e.config.PollInterval))
+		sleep(ctx, min(m.Pause, e.config.PollInterval, e.config.IdleTimeout/idleShare))
 	}
 	return busy, nil
 }

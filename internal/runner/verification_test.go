@@ -327,9 +327,11 @@ func TestOtherMigrationsHaveTheirTurnBetweenThePiecesOfAWalk(t *testing.T) {
 	stop := w.start(w.runner(config, small, parse(t, "convert", blockingProof)))
 	w.blocked()
 	w.enqueue("small", "public.others", 5, 5)
-	// While one worker reads a piece the other neither waits for it nor walks as well.
+	// While one worker reads a piece the other neither waits for it nor walks as well; and a piece that waits for a lock too long says so.
 	w.eventually(`SELECT status = 'finished' FROM bbm.batched_background_migrations WHERE name = 'small'`)
+	w.eventually(`SELECT hold_reason LIKE 'lock_not_available: %' FROM bbm.batched_background_migrations WHERE name = 'convert'`)
 	unblock()
+	w.exec(`UPDATE bbm.batched_background_migrations SET on_hold_until = NULL, hold_reason = NULL WHERE name = 'convert'`)
 	w.eventually(`SELECT status = 'finished' FROM bbm.batched_background_migrations WHERE name = 'convert'`)
 	require.NoError(t, stop())
 	w.proved()
@@ -343,4 +345,22 @@ func TestAPredicateThatFailsOnARowFailsTheMigrationWithTheReason(t *testing.T) {
 	assert.Equal(t, `invalid_work: work "convert":4: remaining: division by zero`,
 		one[string](w, `SELECT failure_error_code || ': ' || failure_message FROM bbm.batched_background_migrations`))
 	dbtest.CheckHistory(t, w.conn, "convert")
+}
+
+func TestARowThatWasChangedWhileItWasLeftOutIsNotChangedAgainByItsRetry(t *testing.T) {
+	w := withOldForm(t, 100)
+	w.exec(`ALTER TABLE public.items ADD CONSTRAINT refused CHECK (id <> 50 OR new_form IS NULL)`)
+	w.enqueue("convert", "public.items", 100, 10)
+	w.exec(`UPDATE bbm.batched_background_migrations SET on_row_error = 'quarantine'`)
+	require.NoError(t, w.runUntilIdle(parse(t, "convert", convert)))
+	require.Equal(t, "finished", w.status("convert"))
+
+	// Somebody mends the row, and changes it.
+	w.exec(`ALTER TABLE public.items DROP CONSTRAINT refused`)
+	w.exec(`UPDATE public.items SET new_form = old_form * 2, n = n + 1 WHERE id = 50`)
+	rows, err := w.control().RetryQuarantined(w.ctx, "convert", "", false)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, rows)
+	require.NoError(t, w.runUntilIdle(parse(t, "convert", convert)))
+	w.proved()
 }

@@ -76,8 +76,11 @@ func NewStatements(w *Work, target Target) *Statements {
 	return s
 }
 
-// SingleRow returns the same statements for ranges that mean the row of their upper key alone, whatever else has come to be between their keys.
-func (s *Statements) SingleRow() *Statements { return newStatements(s.work, s.target, "", true) }
+// SingleRow returns the same statements for ranges that mean the row of their upper key alone, whatever else has come to be between their keys. Where the
+// work says what remains, @batch stands for the row only if it does: a job of a pass may have changed it since it was left out.
+func (s *Statements) SingleRow() *Statements {
+	return newStatements(s.work, s.target, s.work.Remaining, true)
+}
 
 func newStatements(w *Work, target Target, only string, single bool) *Statements {
 	s := &Statements{work: w, target: target, only: only, types: make(map[string]string, len(w.Arguments)), single: single}
