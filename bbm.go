@@ -19,6 +19,7 @@ package bbm
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 
@@ -74,10 +75,30 @@ type Work struct {
 	//
 	// It must neither commit nor roll back, nor keep tx or b beyond the call. Names in SQL need their schema, since the search path is pg_catalog
 	// alone. An error, or a panic, rolls the batch back and counts as a failed attempt, after which the job is tried again; errors of the server
-	// should be returned wrapped, so that a deadlock or a timeout is told from a mistake. ctx ends when the runner is stopped the hard way.
+	// should be returned wrapped, so that a deadlock or a timeout is told from a mistake, and one that is about a row as a [*RowError]. ctx ends when the
+	// runner is stopped the hard way.
 	// Several calls may run at the same time, for different batches.
 	Do func(ctx context.Context, tx pgx.Tx, b Batch) (affected int64, err error)
 }
+
+// RowError is what [Work.Do] returns, wrapped or not, when the data of one of its rows are at fault: a value that does not parse, one that another system
+// refuses. It is treated as an error of the server about a row is: the batch is rolled back, and Do is called again for half of it, and half of that,
+// until the row stands alone. All others are changed; that one is left out where the migration has on_row_error=quarantine, else it fails the attempt. The
+// runner finds the row by itself; Err says what is wrong with it. It has no effect on a cursor with RepeatedKeys, whose rows do not stand alone.
+type RowError struct {
+	Err error
+}
+
+// Error is the message of Err.
+func (e *RowError) Error() string {
+	if e.Err == nil {
+		return "the data of a row are at fault"
+	}
+	return e.Err.Error()
+}
+
+// Unwrap returns Err.
+func (e *RowError) Unwrap() error { return e.Err }
 
 // Argument is a value that a work takes at enqueue: --arg name=value.
 type Argument struct {
@@ -130,10 +151,14 @@ func (w Work) registered() *work.Work {
 	}
 	if w.Do != nil {
 		registered.Do = func(ctx context.Context, tx pgx.Tx, b work.Batch) (int64, error) {
-			return w.Do(ctx, tx, Batch{
+			affected, err := w.Do(ctx, tx, Batch{
 				Migration: b.Migration, After: b.After, Until: b.Until,
 				Arguments: Arguments(b.Arguments), Attempt: b.Attempt, inner: b,
 			})
+			if ofRow := (*RowError)(nil); errors.As(err, &ofRow) {
+				err = &work.RowError{Err: err}
+			}
+			return affected, err
 		}
 	}
 	return registered

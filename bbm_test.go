@@ -2,6 +2,8 @@ package bbm
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -44,6 +46,30 @@ func TestAWorkIsRegisteredWithAllThatItSays(t *testing.T) {
 	})
 	require.NoError(t, err)
 	assert.Equal(t, int64(7), affected)
+}
+
+func TestAnErrorAboutARowIsPassedOnAsOne(t *testing.T) {
+	t.Parallel()
+	boom := errors.New("boom")
+	for name, tc := range map[string]struct {
+		given error
+		ofRow bool
+	}{
+		"none":         {nil, false},
+		"another":      {boom, false},
+		"of a row":     {&RowError{Err: boom}, true},
+		"wrapped":      {fmt.Errorf("user 7: %w", &RowError{Err: boom}), true},
+		"without more": {&RowError{}, true},
+	} {
+		w := Work{Name: "w", Version: "1", Do: func(context.Context, pgx.Tx, Batch) (int64, error) { return 3, tc.given }}
+		affected, err := w.registered().Do(t.Context(), nil, work.Batch{})
+		assert.EqualValues(t, 3, affected)
+		require.ErrorIs(t, err, tc.given, name)
+		assert.Equal(t, tc.ofRow, work.BlamesRow(err), name)
+		if tc.given != nil {
+			assert.Equal(t, tc.given.Error(), err.Error(), name)
+		}
+	}
 }
 
 func TestAnIncompleteWorkIsRefused(t *testing.T) {

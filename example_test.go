@@ -2,6 +2,9 @@ package bbm_test
 
 import (
 	"context"
+	"fmt"
+	"math"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -68,4 +71,37 @@ func ExampleBatch_Query() {
 		return tag.RowsAffected(), err
 	}
 	bbm.Main(bbm.Work{Name: "split_names", Version: "1", Table: "app.people", Cursor: []string{"id"}, Do: splitNames})
+}
+
+// A row that cannot be read is left out, or fails the migration with its key, as the migration says; all others are changed.
+func ExampleRowError() {
+	readAmounts := func(ctx context.Context, tx pgx.Tx, b bbm.Batch) (int64, error) {
+		rows, err := b.Query(ctx, tx, `SELECT o.id, o.amount_text FROM shop.orders AS o WHERE @batch(o) AND o.cents IS NULL ORDER BY o.id FOR NO KEY UPDATE`)
+		if err != nil {
+			return 0, err
+		}
+		var (
+			ids, cents []int64
+			id         int64
+			text       string
+		)
+		_, err = pgx.ForEachRow(rows, []any{&id, &text}, func() error {
+			amount, err := strconv.ParseFloat(text, 64)
+			if err != nil {
+				return &bbm.RowError{Err: fmt.Errorf("order %d: %w", id, err)}
+			}
+			ids, cents = append(ids, id), append(cents, int64(math.Round(amount*100)))
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+		tag, err := tx.Exec(ctx, `
+			UPDATE shop.orders AS o
+			SET cents = v.cents
+			FROM unnest($1::bigint[], $2::bigint[]) AS v (id, cents)
+			WHERE o.id = v.id`, ids, cents)
+		return tag.RowsAffected(), err
+	}
+	bbm.Main(bbm.Work{Name: "read_amounts", Version: "1", Table: "shop.orders", Cursor: []string{"id"}, Do: readAmounts})
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
 // kind is what an error of a sub-batch means for its job.
@@ -59,6 +61,9 @@ func classify(err error, f failure) kind {
 	if isServers {
 		kind = kindOf(pg.Code, f)
 	}
+	if kind == kindOther && work.BlamesRow(err) {
+		kind = kindData
+	}
 	switch {
 	case kind == kindDefinition && isOfWork(err):
 		return kindDefinition
@@ -108,14 +113,10 @@ func kindOf(sqlstate string, f failure) kind {
 			return kindTimeout
 		}
 		return kindCancelled
-	case "P0001": // raise_exception, of a trigger or a function
-		return kindData
 	case "25006", "57P03": // read_only_sql_transaction, cannot_connect_now
 		return kindResources
 	}
-	switch sqlstate[:2] {
-	case "22", "23": // data exceptions, integrity constraint violations
-		return kindData
+	switch sqlstate[:min(2, len(sqlstate))] { // a work may make up any
 	case "53":
 		return kindResources
 	case "42":

@@ -2,6 +2,7 @@ package runner_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -223,6 +224,52 @@ func TestAWorkInGoIsNarrowedDownAndLeavesRowsOut(t *testing.T) {
 	require.NoError(t, w.runUntilIdle(goWork(do)))
 	require.Empty(t, w.leftOut())
 	require.Equal(t, []string{"32"}, one[[]string](w, `SELECT array_agg(id::text) FROM public.items WHERE n <> 1`), "a row that came later is not the one that was left out")
+	dbtest.CheckHistory(t, w.conn, "go")
+}
+
+func TestARowThatAWorkInGoBlamesIsFoundAndLeftOut(t *testing.T) {
+	w := setup(t, 100)
+	w.enqueue("go", "public.items", 100, 100)
+	w.exec(`UPDATE bbm.batched_background_migrations SET max_attempts = 1`)
+	of := goWork(func(ctx context.Context, tx pgx.Tx, b work.Batch) (int64, error) {
+		rows, err := b.Query(ctx, tx, `SELECT i.id FROM public.items AS i WHERE @batch(i)`)
+		if err != nil {
+			return 0, err
+		}
+		var id int
+		_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
+			if id == 33 || id == 34 {
+				return &work.RowError{Err: errors.New("it does not parse")}
+			}
+			return nil
+		})
+		if err != nil {
+			return 0, fmt.Errorf("parse: %w", err)
+		}
+		return b.Exec(ctx, tx, incrementBatch)
+	})
+	require.Error(t, w.runUntilIdle(of))
+	require.Contains(t, one[string](w, `SELECT failure_message FROM bbm.batched_background_migrations`),
+		"*errors.errorString on the row with (id) = (33): parse: it does not parse")
+	require.Equal(t, 32, one[int](w, `SELECT sum(n) FROM public.items`), "those before it are changed")
+
+	w.exec(`UPDATE bbm.batched_background_migrations SET on_row_error = 'quarantine'`)
+	w.retry("go", of)
+	require.Equal(t, "finished", w.status("go"))
+	require.Equal(t, []string{"33", "34"}, w.leftOut())
+	require.Zero(t, one[int](w, `SELECT count(*) FROM public.items WHERE n <> (id NOT IN (33, 34))::int`))
+	w.retryQuarantined("go", 2)
+	require.NoError(t, w.runUntilIdle(of))
+	require.Equal(t, []string{"33", "34"}, w.leftOut(), "they come back")
+	dbtest.CheckHistory(t, w.conn, "go")
+}
+
+func TestAnErrorThatAWorkInGoMadeUpIsAFailedAttempt(t *testing.T) {
+	w := setup(t, 10)
+	w.enqueue("go", "public.items", 10, 10)
+	w.exec(`UPDATE bbm.batched_background_migrations SET max_attempts = 1`)
+	require.Error(t, w.runUntilIdle(goWork(func(context.Context, pgx.Tx, work.Batch) (int64, error) { return 0, &pgconn.PgError{Message: "boom"} })))
+	require.Contains(t, one[string](w, `SELECT failure_message FROM bbm.batched_background_migrations`), "boom")
 	dbtest.CheckHistory(t, w.conn, "go")
 }
 
