@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbtest"
+	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
 func TestABrokenWorkFileIsRefused(t *testing.T) {
@@ -147,20 +148,18 @@ func TestAFolderOfWorksThatIsNotThereIsRefused(t *testing.T) {
 	}
 }
 
-func TestRunRefusesToStartWithBrokenWorks(t *testing.T) {
+func TestWorksListsEveryBrokenOne(t *testing.T) {
 	w := setup(t)
 	w.file("broken_a", "SELECT 1;")
 	w.file("broken_b", "SELECT 2;")
-	before := w.dump()
-	for _, command := range []string{"run", "works"} {
-		r := w.run(command)
-		assert.Equal(t, exitInput, r.code)
-		assert.Empty(t, r.stdout)
-		assert.Equal(t, 2, strings.Count(r.stderr, "\n"), r.stderr)
-		assert.Contains(t, r.stderr, "broken_a.sql:1: ")
-		assert.Contains(t, r.stderr, "broken_b.sql:1: ")
-	}
-	assert.Equal(t, before, w.dump())
+	w.goWorks = []*work.Work{{Name: "incomplete"}}
+	r := w.run("works")
+	assert.Equal(t, exitInput, r.code)
+	assert.Empty(t, r.stdout)
+	assert.Equal(t, 3, strings.Count(r.stderr, "\n"), r.stderr)
+	assert.Contains(t, r.stderr, "broken_a.sql:1: ")
+	assert.Contains(t, r.stderr, "broken_b.sql:1: ")
+	assert.Contains(t, r.stderr, `work "incomplete", written in Go: it has no function`)
 }
 
 func TestAnUnreachableServerIsRefusedAfterAFewTries(t *testing.T) {

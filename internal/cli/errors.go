@@ -79,7 +79,7 @@ func (a *app) report(command *cobra.Command, err error) int {
 	case errors.As(err, &usage):
 		fmt.Fprintf(a.Stderr, "%s: %s (see: %s --help)\n", a.Name, oneLine(err), command.CommandPath())
 	case errors.As(err, &broken):
-		for _, each := range broken.Errs {
+		for _, each := range broken.Works {
 			fmt.Fprintln(a.Stderr, oneLine(each))
 		}
 	case errors.As(err, &file):

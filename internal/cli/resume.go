@@ -23,10 +23,10 @@ have the new version leave the migration alone until it is resumed with --accept
 	})
 }
 
-// registryToAccept returns the works only where one is to be adopted: other commands work without the files.
+// registryToAccept returns the works only where one is to be adopted: other commands work without the files. That others are broken is a warning.
 func (a *app) registryToAccept(acceptWork bool) (*work.Registry, error) {
 	if !acceptWork {
 		return nil, nil
 	}
-	return a.registry()
+	return a.registryFor("")
 }

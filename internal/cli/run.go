@@ -11,6 +11,7 @@ import (
 
 	"github.com/bbm-runner/bbm-runner/internal/control"
 	"github.com/bbm-runner/bbm-runner/internal/runner"
+	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
 func (a *app) newRunCommand() *cobra.Command {
@@ -24,8 +25,11 @@ func (a *app) newRunCommand() *cobra.Command {
 		Long: fmt.Sprintf(`Executes migrations until it is stopped. Two gates must be open: this process's parameter (BBM_ENABLED=true) and the fleet's flag
 (%[1]s enable). The first SIGTERM or SIGINT lets sub-batches end within BBM_SHUTDOWN_GRACE, a second one cancels them; nothing is lost either way.
 
-With --until-idle it ends when every migration whose work it has is finished, failed, cancelled, paused or on hold. The exit code is 1 if one
-that it executed failed, or if a gate is closed.
+With --until-idle it ends when every migration whose work it has is finished, failed, cancelled, paused or on hold. What is left undone is told, with
+the reason. The exit code is 1 if one that it executed failed, or if a gate is closed; with --only also if one of those is not finished, and 2 if there
+is none of that name.
+
+A work that is broken is left out and told in the log; the others run. Where all are broken, it does not start (2).
 
 See %[1]s help settings for what else can be set.`, a.Name),
 		Example: fmt.Sprintf(`  BBM_ENABLED=true %[1]s run
@@ -43,9 +47,16 @@ See %[1]s help settings for what else can be set.`, a.Name),
 
 func (a *app) run(ctx context.Context, only []string, untilIdle bool) error {
 	collectOften()
+	logger := newLogger(a.Stderr, a.config)
 	works, err := a.registry()
-	if err != nil {
+	var broken *work.DirError
+	if err != nil && (!errors.As(err, &broken) || len(works.All()) == 0) {
 		return err
+	}
+	if broken != nil {
+		for _, each := range broken.Works {
+			logger.Error("a broken work is left out; its migrations wait", "work", each.Name, "error", oneLine(each))
+		}
 	}
 	if len(works.All()) == 0 {
 		a.warn("there are no works in %q; nothing can be executed", a.config.WorksDir)
@@ -59,14 +70,7 @@ func (a *app) run(ctx context.Context, only []string, untilIdle bool) error {
 		if err := c.CheckRunnerRights(ctx); err != nil {
 			return err
 		}
-		for _, name := range only {
-			if _, err := c.Status(ctx, name); errors.Is(err, control.ErrNotFound) {
-				a.warn("%s", err)
-			} else if err != nil {
-				return err
-			}
-		}
-		return nil
+		return a.checkNames(ctx, c, only, untilIdle)
 	})
 	if err != nil {
 		return err
@@ -77,19 +81,30 @@ func (a *app) run(ctx context.Context, only []string, untilIdle bool) error {
 	}
 	defer flush()
 	version, _ := a.build()
+	left := undone{only: only}
 	r, err := runner.New(connConfig, works, runner.Config{
 		Enabled: a.config.Enabled, Workers: a.config.Workers, Only: only, UntilIdle: untilIdle,
 		PollInterval: a.config.PollInterval, ShutdownGrace: a.config.ShutdownGrace,
 		LockTimeout: a.config.LockTimeout, StatementTimeout: a.config.StatementTimeout, IdleTimeout: a.config.IdleTimeout,
 		SynchronousCommit: !a.config.AsynchronousCommit,
 		RetentionMonths:   a.config.LogRetentionMonths,
-		Version:           version, Logger: newLogger(a.Stderr, a.config), Report: report,
+		Version:           version, Logger: logger, Report: report, Settled: left.look,
 	})
 	if err != nil {
 		return err
 	}
 	a.signals.onSecond(r.Interrupt)
-	return r.Run(ctx)
+	err = r.Run(ctx)
+	undoneErr := left.tell(a)
+	switch {
+	case err != nil || !untilIdle:
+		return err
+	case ctx.Err() != nil && len(only) > 0:
+		return ctx.Err()
+	case undoneErr == nil && broken != nil:
+		return broken
+	}
+	return undoneErr
 }
 
 // collectOften keeps a daemon's memory where it is after its first minute. By default Go lets the heap grow to 4 MB before it collects at all, which a short

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -26,6 +27,12 @@ func TestMain(m *testing.M) {
 	}
 	dbtest.Main(m)
 }
+
+// What is waited for in a test comes within moments.
+const (
+	eventually = time.Minute
+	tick       = 5 * time.Millisecond
+)
 
 // world is a database with our schema, an enabled fleet, the table app.items, and a folder of works that holds the work "increment".
 type world struct {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -47,13 +46,22 @@ func arguments(w *work.Work) string {
 	return strings.Join(declared, ", ")
 }
 
-// registry returns all works, those in files and those in Go. Broken files are a [*work.DirError].
+// registry returns all works, those in files and those in Go. Where some are broken the error is a [*work.DirError] that lists them, and the registry
+// holds the others.
 func (a *app) registry() (*work.Registry, error) {
 	files, err := a.workFiles()
-	if err != nil {
+	var broken, brokenToo *work.DirError
+	if err != nil && !errors.As(err, &broken) {
 		return nil, err
 	}
-	return a.register(files)
+	works, err := work.NewRegistry(append(files, a.Works...)...)
+	switch {
+	case broken == nil:
+		return works, err
+	case errors.As(err, &brokenToo):
+		broken = &work.DirError{Works: append(broken.Works, brokenToo.Works...)}
+	}
+	return works, broken
 }
 
 // workFiles reads the folder of works. One that nobody asked for need not be there: a program may have works in Go only.
@@ -72,42 +80,20 @@ func (a *app) workFiles() ([]*work.Work, error) {
 	return files, err
 }
 
-func (a *app) register(files []*work.Work) (*work.Registry, error) {
-	return work.NewRegistry(append(files, a.Works...)...)
-}
-
-// registryFor returns the works for a command that is about one of them: another one's broken file is a warning only.
+// registryFor returns the works for a command that is about one of them: that another one is broken is a warning only.
 func (a *app) registryFor(name string) (*work.Registry, error) {
-	files, err := a.workFiles()
+	works, err := a.registry()
 	var broken *work.DirError
-	if errors.As(err, &broken) {
-		for _, each := range broken.Errs {
-			if isFileOf(each, name) {
-				return nil, each
-			}
+	if !errors.As(err, &broken) {
+		return works, err
+	}
+	for _, each := range broken.Works {
+		if each.Name == name {
+			return nil, &work.DirError{Works: []*work.BrokenWork{each}}
 		}
-		for _, each := range broken.Errs {
-			a.warn("%w", each)
-		}
-		err = nil
 	}
-	if err != nil {
-		return nil, err
+	for _, each := range broken.Works {
+		a.warn("%w", each)
 	}
-	return a.register(files)
-}
-
-// isFileOf reports whether the error is about the file of that work.
-func isFileOf(err error, name string) bool {
-	var (
-		mistake *work.ParseError
-		failed  *fs.PathError
-	)
-	switch {
-	case errors.As(err, &mistake):
-		return filepath.Base(mistake.File) == name+".sql"
-	case errors.As(err, &failed):
-		return filepath.Base(failed.Path) == name+".sql"
-	}
-	return false
+	return works, nil
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/nearest"
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
@@ -36,10 +37,13 @@ var queries = dbgen.New()
 // ErrNotFound is returned when there is no migration of the given name.
 var ErrNotFound = errors.New("no such migration")
 
-// notFoundError names the migration that is not there.
-type notFoundError struct{ name string }
+// notFoundError names the migration that is not there, and one that may have been meant.
+type notFoundError struct{ name, near string }
 
 func (e *notFoundError) Error() string {
+	if e.near != "" {
+		return fmt.Sprintf("there is no migration %q; did you mean %q?", e.name, e.near)
+	}
 	return fmt.Sprintf("there is no migration %q; see: bbm-runner status", e.name)
 }
 
@@ -54,11 +58,20 @@ func inputf(format string, values ...any) error {
 	return &InputError{fmt.Sprintf(format, values...)}
 }
 
+// notFound looks for the name that may have been meant.
+func (c *Control) notFound(ctx context.Context, name string) error {
+	names, err := c.Names(ctx)
+	if err != nil {
+		return err
+	}
+	return &notFoundError{name, nearest.Word(name, names)}
+}
+
 // get reads a migration; [ErrNotFound] when there is none of that name.
 func (c *Control) get(ctx context.Context, name string) (dbgen.Migration, error) {
 	m, err := queries.MigrationGet(ctx, c.Conn, name)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return m, &notFoundError{name}
+		return m, c.notFound(ctx, name)
 	}
 	if err != nil {
 		return m, fmt.Errorf("read migration %q: %w", name, err)
@@ -72,7 +85,7 @@ func (c *Control) locked(ctx context.Context, name string, fn func(pgx.Tx, dbgen
 	return pgx.BeginFunc(ctx, c.Conn, func(tx pgx.Tx) error {
 		row, err := queries.MigrationLock(ctx, tx, name)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return &notFoundError{name}
+			return c.notFound(ctx, name)
 		}
 		if err != nil {
 			return fmt.Errorf("lock migration %q: %w", name, err)

@@ -118,7 +118,7 @@ func (c *Control) Status(ctx context.Context, names ...string) ([]Migration, err
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(migrations, func(m Migration) bool { return m.Name == name }) {
-			return nil, &notFoundError{name}
+			return nil, c.notFound(ctx, name)
 		}
 	}
 	return migrations, nil

@@ -178,6 +178,11 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 				return lost(err)
 			}
 			if settled {
+				if err := e.runner.settled(ctx, e.conn); err != nil && e.conn.IsClosed() {
+					return lost(err)
+				} else if err != nil {
+					return err
+				}
 				return nil
 			}
 		}

@@ -45,6 +45,9 @@ type Config struct {
 	RetentionMonths   int           // how long the job transition log is kept; default 6
 	Version           string        // of the binary, for the history
 	Logger            *slog.Logger  // default slog.Default()
+	// Settled is called by each executor of a run until idle that finds nothing left to do, on its connection: while status still counts it among the
+	// runners, and so can tell why a migration is left undone. One call at a time; an error ends the run. Default: none.
+	Settled func(ctx context.Context, conn *pgx.Conn) error
 	// Report is called for critical failures: a migration that failed, a panic. Default: none.
 	Report func(ctx context.Context, err error, tags map[string]string)
 }
@@ -96,6 +99,9 @@ func New(connConfig *pgx.ConnConfig, works *work.Registry, config Config) (*Runn
 	config.Logger = cmp.Or(config.Logger, slog.Default())
 	if config.Only == nil {
 		config.Only = []string{}
+	}
+	if config.Settled == nil {
+		config.Settled = func(context.Context, *pgx.Conn) error { return nil }
 	}
 	if config.Report == nil {
 		config.Report = func(context.Context, error, map[string]string) {}
@@ -157,6 +163,13 @@ func (r *Runner) Run(ctx context.Context) error {
 // Interrupt ends a stop without waiting: the present sub-batches are cancelled and rolled back, and their jobs given back.
 func (r *Runner) Interrupt() {
 	r.once.Do(func() { close(r.interrupt) })
+}
+
+// settled tells that an executor ends, since nothing is left to do.
+func (r *Runner) settled(ctx context.Context, conn *pgx.Conn) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.config.Settled(ctx, conn)
 }
 
 func (r *Runner) noteExecuted(migrationID int64) {

@@ -22,21 +22,36 @@ func (e *ParseError) Error() string {
 	return fmt.Sprintf("%s:%d: %s", e.File, e.Line, message)
 }
 
+// BrokenWork is a mistake in one work, which keeps that work from being used and no other.
+type BrokenWork struct {
+	Name string
+	Err  error
+}
+
+func (e *BrokenWork) Error() string { return e.Err.Error() }
+func (e *BrokenWork) Unwrap() error { return e.Err }
+
 // DirError is returned by [LoadDir] and [NewRegistry] when works are broken; it holds one error for each.
 type DirError struct {
-	Errs []error
+	Works []*BrokenWork
 }
 
 // Error has one line for each broken work.
 func (e *DirError) Error() string {
-	lines := make([]string, len(e.Errs))
-	for i, err := range e.Errs {
+	lines := make([]string, len(e.Works))
+	for i, err := range e.Works {
 		lines[i] = err.Error()
 	}
 	return strings.Join(lines, "\n")
 }
 
-func (e *DirError) Unwrap() []error { return e.Errs }
+func (e *DirError) Unwrap() []error {
+	errs := make([]error, len(e.Works))
+	for i, err := range e.Works {
+		errs[i] = err
+	}
+	return errs
+}
 
 // source is a text that errors point into.
 type source struct {

@@ -23,7 +23,7 @@ func LoadDir(dir string) ([]*Work, error) {
 		return nil, fmt.Errorf("read the works folder: %w", err)
 	}
 	var works []*Work
-	var broken []error
+	var broken []*BrokenWork
 	for _, entry := range entries {
 		name := entry.Name()
 		if entry.IsDir() || filepath.Ext(name) != extension || strings.HasPrefix(name, ".") {
@@ -31,7 +31,7 @@ func LoadDir(dir string) ([]*Work, error) {
 		}
 		w, err := ParseFile(filepath.Join(dir, name))
 		if err != nil {
-			broken = append(broken, err)
+			broken = append(broken, &BrokenWork{strings.TrimSuffix(name, extension), err})
 			continue
 		}
 		works = append(works, w)

@@ -229,9 +229,9 @@ func TestLoadDirListsEveryBrokenFile(t *testing.T) {
 
 	var broken *DirError
 	require.ErrorAs(t, err, &broken)
-	require.Len(t, broken.Errs, 2)
-	assert.Contains(t, broken.Errs[0].Error(), filepath.Join(dir, "a.sql")+`:1: unknown header "tabel"`)
-	assert.Contains(t, broken.Errs[1].Error(), filepath.Join(dir, "c d.sql")+`: "c d" is no name for a work`)
+	require.Len(t, broken.Works, 2)
+	assert.Contains(t, broken.Works[0].Error(), filepath.Join(dir, "a.sql")+`:1: unknown header "tabel"`)
+	assert.Contains(t, broken.Works[1].Error(), filepath.Join(dir, "c d.sql")+`: "c d" is no name for a work`)
 	require.Len(t, works, 1)
 	assert.Equal(t, "b", works[0].Name)
 	assert.Equal(t, filepath.Join(dir, "b.sql"), works[0].Path)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -14,26 +15,29 @@ type Registry struct {
 	byName map[string]*Work
 }
 
-// NewRegistry returns an error for a name that is taken twice and for a Go work that is incomplete.
+// NewRegistry returns a [*DirError] for names that are taken twice and for Go works that are incomplete; the registry beside it holds the others. Of
+// works that share a name none is taken: nobody can tell which was meant.
 func NewRegistry(works ...*Work) (*Registry, error) {
 	r := &Registry{byName: make(map[string]*Work, len(works))}
-	var broken []error
+	var broken []*BrokenWork
+	first := make(map[string]*Work, len(works))
 	for _, w := range works {
-		if err := w.check(); err != nil {
-			broken = append(broken, err)
+		if other := first[w.Name]; other != nil {
+			delete(r.byName, w.Name)
+			broken = append(broken, &BrokenWork{w.Name, fmt.Errorf("two works are called %q: %s and %s; rename one", w.Name, other.origin(), w.origin())})
 			continue
 		}
-		if other := r.byName[w.Name]; other != nil {
-			broken = append(broken, fmt.Errorf("two works are called %q: %s and %s; rename one", w.Name, other.origin(), w.origin()))
+		first[w.Name] = w
+		if err := w.check(); err != nil {
+			broken = append(broken, &BrokenWork{w.Name, err})
 			continue
 		}
 		r.byName[w.Name] = w
-		r.works = append(r.works, w)
 	}
+	r.works = slices.SortedFunc(maps.Values(r.byName), func(a, b *Work) int { return strings.Compare(a.Name, b.Name) })
 	if broken != nil {
-		return nil, &DirError{broken}
+		return r, &DirError{broken}
 	}
-	slices.SortFunc(r.works, func(a, b *Work) int { return strings.Compare(a.Name, b.Name) })
 	return r, nil
 }
 

@@ -105,8 +105,25 @@ func TestRegistryRefusesWhatIsIncomplete(t *testing.T) {
 			assert.ErrorContains(t, err, test.want)
 		})
 	}
-	_, err := NewRegistry(goWork(), goWork())
-	assert.EqualError(t, err, `two works are called "anonymise": a Go work and a Go work; rename one`)
+}
+
+func TestABrokenWorkIsLeftOutOfTheRegistryAlone(t *testing.T) {
+	t.Parallel()
+	incomplete := goWork()
+	incomplete.Name, incomplete.Do = "incomplete", nil
+	whole := goWork()
+	whole.Name = "whole"
+
+	r, err := NewRegistry(goWork(), incomplete, whole, goWork())
+
+	var broken *DirError
+	require.ErrorAs(t, err, &broken)
+	require.Len(t, broken.Works, 2)
+	assert.Equal(t, "incomplete", broken.Works[0].Name)
+	assert.EqualError(t, broken.Works[1], `two works are called "anonymise": a Go work and a Go work; rename one`)
+	assert.Equal(t, []*Work{whole}, r.All(), "of two that share a name none is taken")
+	_, found := r.Get("anonymise")
+	assert.False(t, found)
 }
 
 func TestArgumentsComeFromJSONInTheirTextForm(t *testing.T) {
