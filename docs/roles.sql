@@ -23,7 +23,7 @@ FROM pg_namespace WHERE nspname = 'bbm' \gexec
 -- A table's owner or whoever else may do what the work does can enqueue by the command line, too.
 GRANT bbm_viewer TO bbm_operator;
 GRANT INSERT, UPDATE, DELETE ON bbm.batched_background_migrations TO bbm_operator;
-GRANT INSERT, UPDATE ON bbm.batched_background_migration_jobs TO bbm_operator;
+GRANT INSERT, UPDATE, DELETE ON bbm.batched_background_migration_jobs TO bbm_operator;
 GRANT UPDATE ON bbm.batched_background_migration_quarantined_rows TO bbm_operator;
 GRANT INSERT ON bbm.batched_background_migration_job_transition_logs TO bbm_operator;
 GRANT INSERT ON bbm.batched_background_migration_transition_logs TO bbm_operator;
@@ -41,5 +41,6 @@ GRANT INSERT ON bbm.batched_background_migration_transition_logs TO bbm_runner;
 GRANT EXECUTE ON FUNCTION bbm.assert_fence(boolean) TO bbm_runner;
 GRANT EXECUTE ON FUNCTION bbm.assert_target(text, oid) TO bbm_runner;
 GRANT EXECUTE ON FUNCTION bbm.maintain_log_partitions(interval, timestamptz) TO bbm_runner;
+GRANT EXECUTE ON FUNCTION bbm.forget_jobs(integer) TO bbm_runner;
 
 COMMIT;

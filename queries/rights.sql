@@ -25,6 +25,7 @@ FROM (
     ('bbm.assert_fence(boolean)'),
     ('bbm.assert_target(text, oid)'),
     ('bbm.work_lock_key(text, text)'),
-    ('bbm.maintain_log_partitions(interval, timestamptz)')
+    ('bbm.maintain_log_partitions(interval, timestamptz)'),
+    ('bbm.forget_jobs(integer)')
 ) AS r (object)
 WHERE NOT has_function_privilege(r.object, 'EXECUTE');

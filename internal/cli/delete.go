@@ -16,8 +16,6 @@ func (a *app) newDeleteCommand() *cobra.Command {
 		Args:              takes("NAME"),
 		ValidArgsFunction: a.completeMigrations("finished", "cancelled"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			// A long history goes in one statement, which takes its time.
-			a.config.StatementTimeout = 0
 			return a.withControl(cmd.Context(), nil, func(c *control.Control) error {
 				if err := c.Delete(cmd.Context(), args[0]); err != nil {
 					return err

@@ -38,7 +38,7 @@ var settings = []setting{
 	{"statement_timeout", "1m", "longest run of one statement", false, duration(func(c *Config) *time.Duration { return &c.StatementTimeout })},
 	{"idle_timeout", "30s", "a runner that hangs for so long loses its session and its slot", false, duration(func(c *Config) *time.Duration { return &c.IdleTimeout })},
 	{"asynchronous_commit", "true", "whether sub-batches commit without waiting for the disk", false, readSwitch(func(c *Config) *bool { return &c.AsynchronousCommit })},
-	{"log_retention_months", "6", "whole months for which the log of jobs is kept", false, number(1, 1200, func(c *Config) *int { return &c.LogRetentionMonths })},
+	{"log_retention_months", "6", "whole months for which the log of jobs is kept, and the jobs of ended migrations", false, number(1, 1200, func(c *Config) *int { return &c.LogRetentionMonths })},
 	{"sentry_dsn", "", "where critical failures are reported; empty: nowhere", true, text(func(c *Config) *string { return &c.SentryDSN })},
 	{"sentry_environment", "", "the environment named in those reports", false, text(func(c *Config) *string { return &c.SentryEnvironment })},
 }

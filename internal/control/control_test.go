@@ -198,20 +198,6 @@ func TestNamesSelectByStatus(t *testing.T) {
 	requireInput(t, err, `unknown status "done"`)
 }
 
-func TestDeleteForgetsTheWholeHistory(t *testing.T) {
-	t.Parallel()
-	f := setup(t, 1)
-	empty := f.dump()
-	f.enqueue(EnqueueOptions{Work: "plain"})
-	f.exec(`INSERT INTO bbm.batched_background_migration_job_transition_logs (batched_background_migration_job_id, next_status, attempt)
-		VALUES ($1, 'pending', 1)`, f.job("plain", "running"))
-	require.NoError(t, f.Cancel(t.Context(), "plain", ""))
-	requireInput(t, f.Delete(t.Context(), "plain"), "a job of migration \"plain\" is still running")
-	f.exec(`UPDATE bbm.batched_background_migration_jobs SET status = 'pending', next_attempt_at = now()`)
-	require.NoError(t, f.Delete(t.Context(), "plain"))
-	assert.Equal(t, empty, f.dump())
-}
-
 func TestTheFleetIsOneRow(t *testing.T) {
 	t.Parallel()
 	f := setup(t, 0)

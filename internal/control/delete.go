@@ -45,19 +45,42 @@ func (c *Control) Unfinished(ctx context.Context) ([]string, error) {
 	return names, err
 }
 
-// Delete forgets a finished or cancelled migration with its jobs and its history. Another status, and a job that still runs, is an
-// [*InputError].
+// deletePageSize is how many jobs one transaction of a delete forgets: some hundred milliseconds of work.
+const deletePageSize = 5_000
+
+// Delete forgets a finished or cancelled migration with its jobs and its history, in several transactions where it has many jobs: one that was interrupted
+// is taken up again by another call. Another status, and a job that a runner still executes, is an [*InputError].
 func (c *Control) Delete(ctx context.Context, name string) error {
-	return c.locked(ctx, name, func(tx pgx.Tx, m dbgen.Migration) error {
-		if m.Status != finished && m.Status != cancelled {
-			return inputf("migration %q is %s; only a finished or cancelled one can be deleted (see: bbm-runner cancel %s)", name, m.Status, name)
+	for isGone := false; !isGone; {
+		err := c.locked(ctx, name, func(tx pgx.Tx, m dbgen.Migration) (err error) {
+			isGone, err = c.deletePage(ctx, tx, m)
+			return err
+		})
+		if err != nil {
+			return err
 		}
-		deleted, err := queries.MigrationDelete(ctx, tx, m.ID)
-		if err == nil && deleted == 0 {
-			return inputf("a job of migration %q is still running; try again when it has stopped", name)
-		}
-		return wrap(err, "delete", name)
-	})
+	}
+	return nil
+}
+
+// deletePage forgets a page of the jobs, or the migration itself where none is left.
+func (c *Control) deletePage(ctx context.Context, tx pgx.Tx, m dbgen.Migration) (isGone bool, err error) {
+	if m.Status != finished && m.Status != cancelled {
+		return false, inputf("migration %q is %s; only a finished or cancelled one can be deleted (see: bbm-runner cancel %s)", m.Name, m.Status, m.Name)
+	}
+	executing, err := queries.JobListExecuting(ctx, tx, m.ID)
+	if err != nil {
+		return false, wrap(err, "look for running jobs of", m.Name)
+	}
+	if len(executing) > 0 {
+		return false, inputf("a job of migration %q is still running; try again when it has stopped", m.Name)
+	}
+	jobs, err := queries.JobDelete(ctx, tx, dbgen.JobDeleteParams{MigrationID: m.ID, PageSize: deletePageSize})
+	if err != nil || jobs == deletePageSize {
+		return false, wrap(err, "delete jobs of", m.Name)
+	}
+	_, err = queries.MigrationDelete(ctx, tx, m.ID)
+	return true, wrap(err, "delete", m.Name)
 }
 
 // isMissing reports whether a statement has failed because our tables are not there.

@@ -77,19 +77,12 @@ const MigrationDelete = `-- name: MigrationDelete :execrows
 DELETE FROM bbm.batched_background_migrations AS m
 WHERE m.id = $1
   AND m.status IN ('finished', 'cancelled')
-  AND NOT EXISTS (
-      SELECT
-      FROM bbm.batched_background_migration_jobs AS j
-      WHERE j.batched_background_migration_id = m.id
-        AND j.status = 'running'
-        AND j.finished_at IS NULL
-  )
 `
 
-// Forgets a migration that has ended, with its jobs and its history; 0 when it has not, or a job of it still runs.
-// Called by: control.(*Control).Delete, which holds the row.
-// Index: batched_background_migrations_pkey, batched_background_migration_jobs_unsucceeded_idx.
-// Locks: the rows of the migration, its jobs and their log, until commit.
+// Forgets a migration that has ended, with its history and what JobDelete has left of its jobs; 0 when it has not ended.
+// Called by: control.(*Control).deletePage, which holds the row.
+// Index: batched_background_migrations_pkey; what refers to it by the indexes of the foreign keys.
+// Locks: the rows of the migration, its own history, its quarantine and its walks, until commit.
 func (q *Queries) MigrationDelete(ctx context.Context, db DBTX, migrationID int64) (int64, error) {
 	result, err := db.Exec(ctx, MigrationDelete, migrationID)
 	if err != nil {

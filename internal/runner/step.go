@@ -58,13 +58,23 @@ func (e *Executor) step(ctx, workCtx context.Context) (stepResult, error) {
 	return result, e.releaseSlot(ctx)
 }
 
-// maintain looks after the log's partitions. A failure is no reason to stop: the default partition takes what has no month.
+// maintain looks after the log's partitions, and forgets jobs past retention: a page in a turn, until none is left. A failure is no reason to stop: the
+// default partition takes what has no month.
 func (e *Executor) maintain(ctx context.Context) {
 	if time.Since(e.maintainedAt) < maintenanceInterval {
 		return
 	}
+	retention := int32(e.config.RetentionMonths)
+	jobs, err := e.queries.JobForget(ctx, e.conn, retention)
+	if err == nil && jobs > 0 {
+		e.log.Info("jobs past retention forgotten", "jobs", jobs)
+		return
+	}
 	e.maintainedAt = time.Now()
-	partitions, err := e.queries.LogPartitionsMaintain(ctx, e.conn, int32(e.config.RetentionMonths))
+	if err != nil {
+		e.log.Warn("jobs past retention could not be forgotten; trying again in an hour", "error", err)
+	}
+	partitions, err := e.queries.LogPartitionsMaintain(ctx, e.conn, retention)
 	if err != nil {
 		e.log.Warn("the log's partitions could not be looked after; trying again in an hour", "error", err)
 		return
