@@ -108,7 +108,8 @@ func TestPasswordsAndRowsAreNeverTold(t *testing.T) {
 		require.Equal(t, exitDone, program("enqueue", name, "--max-attempts", "1", "--paused").code)
 		if i > 1 {
 			program("explain", name)
-			require.Equal(t, exitFailed, program("sample", name).code)
+			sampled := program("sample", name) // it fails, or leaves the row out and says so
+			require.Contains(t, sampled.stdout+sampled.stderr, "SQLSTATE", name)
 		}
 	}
 	require.Equal(t, exitDone, program("resume", "--all").code)

@@ -1,9 +1,11 @@
 package preview
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,6 +64,10 @@ func Sample(ctx context.Context, conn *pgx.Conn, s Subject, o SampleOptions) (*S
 			return nil, orStopped(ctx, err)
 		}
 	}
+	if len(result.SubBatches) == 0 && sr.failure != nil {
+		return nil, sr.failure
+	}
+	sr.noteBad(result)
 	sr.conclude(result)
 	return result, nil
 }
@@ -75,6 +81,8 @@ type sampler struct {
 	size  int
 	until work.Key
 	begin []place
+
+	failure error // of the first sub-batch that failed on its data
 }
 
 func (sr *sampler) outline() *Sampling {
@@ -82,7 +90,7 @@ func (sr *sampler) outline() *Sampling {
 		Work: sr.Work.Name, Checksum: sr.Work.Checksum(), Table: sr.target.Name, Arguments: sr.Arguments,
 		BatchSize: sr.JobSize(), SubBatchSize: sr.size, Rows: sr.rows, Found: sr.found,
 		LockTimeout: milliseconds(sr.LockTimeout), StatementTimeout: milliseconds(sr.StatementTimeout),
-		SubBatches: []SubBatch{}, Notes: []Warning{},
+		SubBatches: []SubBatch{}, BadRanges: []BadRange{}, Notes: []Warning{},
 	}
 	if s.Arguments == nil {
 		s.Arguments = work.Arguments{}
@@ -91,36 +99,55 @@ func (sr *sampler) outline() *Sampling {
 	return s
 }
 
-// at runs sub-batches from one place on.
+// at runs sub-batches from one place on. Rows that fail on their data are left out, up to a number.
 func (sr *sampler) at(ctx context.Context, p place, result *Sampling) error {
-	after := p.after
-	for number := 1; number <= sr.Batches; number++ {
+	after, bad := p.after, 0
+	for number := 1; number <= sr.Batches && bad < mostBadRows; {
 		one := SubBatch{At: p.share, Number: number, After: after}
-		var reachedEnd bool
-		err := sr.watch.during(ctx, func() (err error) {
-			reachedEnd, err = sr.bound(ctx, &one)
-			return err
-		})
+		reachedEnd, err := sr.bound(ctx, &one, sr.size)
 		if err != nil {
 			return err
 		}
 		if one.Until == nil {
 			return nil
 		}
-		if err := sr.attempt(ctx, &one); err != nil {
+		err = sr.attempt(ctx, &one)
+		switch {
+		case err == nil:
+			result.SubBatches = append(result.SubBatches, one)
+			after = one.Until
+			number++
+		case work.BlamesRow(err):
+			sr.failure = cmp.Or(sr.failure, err)
+			left, err := sr.narrow(ctx, one, err)
+			if err != nil {
+				return err
+			}
+			result.BadRanges = append(result.BadRanges, left)
+			reachedEnd = reachedEnd && slices.Equal(left.Until, one.Until)
+			after = left.Until
+			bad++
+		default:
 			return err
 		}
-		result.SubBatches = append(result.SubBatches, one)
 		if reachedEnd {
 			return nil
 		}
-		after = one.Until
 	}
 	return nil
 }
 
-// bound finds the end of a sub-batch as a run does: in a read-only transaction of its own. Until is nil where no row is left.
-func (sr *sampler) bound(ctx context.Context, one *SubBatch) (reachedEnd bool, err error) {
+// bound finds the end of a sub-batch of so many rows, and says who keeps it waiting. Until is nil where no row is left.
+func (sr *sampler) bound(ctx context.Context, one *SubBatch, size int) (reachedEnd bool, err error) {
+	err = sr.watch.during(ctx, func() (err error) {
+		reachedEnd, err = sr.findEnd(ctx, one, size)
+		return err
+	})
+	return reachedEnd, err
+}
+
+// findEnd does so as a run does: in a read-only transaction of its own.
+func (sr *sampler) findEnd(ctx context.Context, one *SubBatch, size int) (reachedEnd bool, err error) {
 	tx, err := sr.conn.BeginTx(ctx, readOnly)
 	if err != nil {
 		return false, fmt.Errorf("begin: %w", err)
@@ -132,7 +159,7 @@ func (sr *sampler) bound(ctx context.Context, one *SubBatch) (reachedEnd bool, e
 	if _, err := tx.Exec(ctx, work.StreamingPlans); err != nil {
 		return false, err
 	}
-	sql, values := sr.statements.Boundary(work.Range{After: one.After, Until: sr.until}, sr.size, sr.size)
+	sql, values := sr.statements.Boundary(work.Range{After: one.After, Until: sr.until}, size, size)
 	if _, err := tx.Conn().Prepare(ctx, sql, sql); err != nil {
 		return false, err
 	}

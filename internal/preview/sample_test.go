@@ -119,10 +119,78 @@ func TestDeferredConstraintsAreCheckedAsCommitWould(t *testing.T) {
 	assert.NotContains(t, err.Error(), "Key (n)", "no row is quoted")
 }
 
-func TestAnErrorOfTheDataNamesThePlace(t *testing.T) {
-	w := setup(t, items, "UPDATE public.items SET n = 7 WHERE id = 4900")
-	_, err := preview.Sample(t.Context(), w.conn, preview.Subject{Work: onItems(t, "UPDATE public.items AS i SET m = 1 / (n - 7) WHERE @batch(i)")}, everywhere)
-	require.ErrorContains(t, err, "the sub-batch of 1000 rows at 1 of public.items (after 4000, until 5000): ERROR: division by zero")
+func TestARowThatFailsIsFoundAndLeftOut(t *testing.T) {
+	w := setup(t, items, "UPDATE public.items SET n = 7 WHERE id IN (1, 4900)")
+	before := w.dump("public.items")
+	s := w.sample(preview.Subject{Work: onItems(t, "UPDATE public.items AS i SET m = 1 / (n - 7) WHERE @batch(i)")}, everywhere)
+	assert.Equal(t, []preview.BadRange{
+		{At: 0, Until: work.Key{"1"}, Rows: 1, Error: "ERROR: division by zero (SQLSTATE 22012)"},
+		{At: 1, After: work.Key{"4899"}, Until: work.Key{"4900"}, Rows: 1, Error: "ERROR: division by zero (SQLSTATE 22012)"},
+	}, s.BadRanges)
+	var found []string
+	for _, each := range s.SubBatches {
+		found = append(found, fmt.Sprint(each.After, " ", each.Until, " ", each.AffectedRows))
+	}
+	assert.Equal(t, []string{"[1] [1001] 1000", "[2500] [3500] 1000", "[4900] [5000] 100"}, found, "the sample goes on behind the row")
+	assert.NotNil(t, s.Recommendation)
+	assert.Contains(t, message(t, s.Notes, "bad_row"), "the row with (id) = (1) fails, and was left out: ERROR: division by zero (SQLSTATE 22012); a run fails on it")
+	assert.Equal(t, before, w.dump("public.items"))
+}
+
+func TestARowThatFailsByAConstraintIsLeftOut(t *testing.T) {
+	for name, constraint := range map[string]string{
+		"at once":  "CHECK (id <> 77 OR n = 0)",
+		"deferred": "FOREIGN KEY (n) REFERENCES public.kinds DEFERRABLE INITIALLY DEFERRED NOT VALID",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := setup(t, items, "CREATE TABLE public.kinds (id int PRIMARY KEY); INSERT INTO public.kinds VALUES (0), (1)",
+				"ALTER TABLE public.items ADD CONSTRAINT kind "+constraint)
+			s := w.sample(preview.Subject{Work: onItems(t, "UPDATE public.items AS i SET n = CASE WHEN id = 77 THEN 2 ELSE 1 END WHERE @batch(i)")}, everywhere)
+			require.Len(t, s.BadRanges, 1)
+			assert.Equal(t, work.Key{"77"}, s.BadRanges[0].Until)
+			assert.Contains(t, s.BadRanges[0].Error, `constraint "kind"`)
+			assert.NotContains(t, s.BadRanges[0].Error, "Key (n)", "no row is quoted")
+			assert.Len(t, s.SubBatches, 3)
+		})
+	}
+}
+
+func TestARowThatAWorkInGoBlamesIsLeftOut(t *testing.T) {
+	w := setup(t, items)
+	s := w.sample(preview.Subject{Work: goWork(func(ctx context.Context, tx pgx.Tx, b work.Batch) (int64, error) {
+		rows, err := b.Query(ctx, tx, "SELECT i.id FROM public.items AS i WHERE @batch(i) AND i.id = 3000")
+		if err != nil {
+			return 0, err
+		}
+		if _, err := pgx.CollectOneRow(rows, pgx.RowTo[int64]); err == nil {
+			return 0, fmt.Errorf("look: %w", &work.RowError{Err: errors.New("it does not parse")})
+		}
+		return b.Exec(ctx, tx, incrementAll)
+	})}, everywhere)
+	assert.Equal(t, []preview.BadRange{{At: 0.5, After: work.Key{"2999"}, Until: work.Key{"3000"}, Rows: 1, Error: "it does not parse"}}, s.BadRanges)
+}
+
+func TestAPlaceFullOfRowsThatFailIsLeft(t *testing.T) {
+	w := setup(t, items, "UPDATE public.items SET n = 7 WHERE id > 4000")
+	s := w.sample(preview.Subject{Work: onItems(t, "UPDATE public.items AS i SET m = 1 / (n - 7) WHERE @batch(i)")}, everywhere)
+	assert.Len(t, s.BadRanges, 3)
+	assert.Len(t, s.SubBatches, 2)
+}
+
+func TestRowsThatFailOnlyTogetherAreLeftOutTogether(t *testing.T) {
+	w := setup(t, items, "ALTER TABLE public.items ADD code int UNIQUE")
+	// Two rows want one value; which of them has it, only a run that keeps the first tells.
+	s := w.sample(preview.Subject{Work: onItems(t, "UPDATE public.items AS i SET code = CASE WHEN id = 900 THEN 20 ELSE id END WHERE @batch(i)")}, everywhere)
+	require.Len(t, s.BadRanges, 1)
+	assert.EqualValues(t, 1000, s.BadRanges[0].Rows)
+	assert.Len(t, s.SubBatches, 3)
+	assert.Contains(t, message(t, s.Notes, "bad_range"), "1000 rows at 0 (after the beginning, until 1000) fail together, and were left out: ERROR: duplicate key value")
+}
+
+func TestWhereEveryRowFailsTheSampleFailsWithThePlace(t *testing.T) {
+	w := setup(t, items)
+	_, err := preview.Sample(t.Context(), w.conn, preview.Subject{Work: onItems(t, "UPDATE public.items AS i SET m = 1 / n WHERE @batch(i)")}, everywhere)
+	require.ErrorContains(t, err, "the sub-batch of 1000 rows at 0 of public.items (after the beginning, until 1000): ERROR: division by zero")
 	var definition *work.DefinitionError
 	assert.NotErrorAs(t, err, &definition)
 }
@@ -232,7 +300,7 @@ func TestTheSamplesJSONNamesAreStable(t *testing.T) {
 	var s map[string]any
 	require.NoError(t, json.Unmarshal(encoded, &s))
 	assert.ElementsMatch(t, []string{
-		"work", "checksum", "table", "arguments", "rows", "batch_size", "sub_batch_size", "lock_timeout_ms", "statement_timeout_ms", "found", "samples",
+		"work", "checksum", "table", "arguments", "rows", "batch_size", "sub_batch_size", "lock_timeout_ms", "statement_timeout_ms", "found", "samples", "bad_ranges",
 		"recommendation", "notes",
 	}, keys(s))
 	sample := first(s["samples"])

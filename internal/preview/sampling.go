@@ -26,6 +26,7 @@ type Sampling struct {
 	StatementTimeout float64         `json:"statement_timeout_ms"`
 	Found            string          `json:"found"` // how the places were found
 	SubBatches       []SubBatch      `json:"samples"`
+	BadRanges        []BadRange      `json:"bad_ranges"`     // what failed on its data, and is not in the samples
 	Recommendation   *Recommendation `json:"recommendation"` // null where nothing was sampled
 	Notes            []Warning       `json:"notes"`
 }
