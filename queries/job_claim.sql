@@ -96,18 +96,48 @@ FROM new_job AS j;
 -- name: JobRecover :many
 -- Puts the jobs of a slot whose runner is gone back to pending; they go on from their progress_key. The last of stall_limit losses in a row
 -- without progress is a failed attempt, so that a work that takes its connection down comes to an end. From the second on, the job waits, twice as
--- long as slowDown holds its migration: other jobs go first. No row: none was running there.
+-- long as slowDown holds its migration: other jobs go first. One that is_locked, or whose migration must fail and is, is left for the next poll:
+-- SKIP LOCKED, so that who holds one row keeps no other job waiting. No row: none was running there.
 -- Called by: runner.(*Executor).recoverSlot, which holds the lock of the slot since an earlier statement.
 -- Index: batched_background_migration_jobs_running_slot_idx, batched_background_migrations_pkey; other jobs by
 -- batched_background_migration_jobs_unsucceeded_idx.
--- Locks: the rows of the jobs, then of migrations that fail, until commit.
-WITH lost_job AS (
-    SELECT j.id, j.stalls + 1 >= @stall_limit::integer AS is_stalled
+-- Locks: the rows of the jobs, then of migrations that fail, until commit; it waits for none.
+WITH lost_job AS MATERIALIZED (
+    SELECT j.id, j.batched_background_migration_id AS migration_id, j.progress_key
+    FROM bbm.batched_background_migration_jobs AS j
+    WHERE j.slot = @slot::integer
+      AND j.status = 'running'
+), locked_job AS MATERIALIZED (
+    SELECT
+        j.id,
+        j.batched_background_migration_id AS migration_id,
+        j.attempts + 1 AS next_attempts,
+        j.stalls + 1 >= @stall_limit::integer AS is_stalled
     FROM bbm.batched_background_migration_jobs AS j
     WHERE j.slot = @slot::integer
       AND j.status = 'running'
     ORDER BY j.id
-    FOR UPDATE
+    FOR UPDATE SKIP LOCKED
+), failing_job AS MATERIALIZED (
+    SELECT l.id, l.migration_id
+    FROM locked_job AS l
+    CROSS JOIN LATERAL (
+        -- The LIMIT keeps the planner from reading all migrations where it expects more jobs than there are.
+        SELECT o.max_attempts, o.status
+        FROM bbm.batched_background_migrations AS o
+        WHERE o.id = l.migration_id
+        LIMIT 1
+    ) AS m
+    WHERE l.is_stalled
+      AND l.next_attempts >= m.max_attempts
+      AND m.status IN ('paused', 'active', 'running')
+), locked_migration AS MATERIALIZED (
+    SELECT m.id, m.status, m.max_attempts
+    FROM bbm.batched_background_migrations AS m
+    WHERE m.id = ANY (ARRAY(SELECT f.migration_id FROM failing_job AS f))
+      AND m.status IN ('paused', 'active', 'running')
+    ORDER BY m.id
+    FOR UPDATE OF m SKIP LOCKED
 ), recovered_job AS (
     UPDATE bbm.batched_background_migration_jobs AS j
     SET
@@ -123,8 +153,14 @@ WITH lost_job AS (
         exception_key = NULL,
         exception_constraint = NULL,
         updated_at = coalesce(sqlc.narg('now')::timestamptz, now())
-    FROM lost_job AS l
+    FROM locked_job AS l
     WHERE j.id = l.id
+      AND NOT EXISTS (
+          SELECT
+          FROM failing_job AS f
+          WHERE f.id = l.id
+            AND f.migration_id NOT IN (SELECT o.id FROM locked_migration AS o)
+      )
     RETURNING j.*
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
@@ -133,15 +169,6 @@ WITH lost_job AS (
     SELECT
         j.id, j.updated_at, 'running', j.status, j.attempts + (j.status = 'pending')::integer, j.exception_class, j.exception_message
     FROM recovered_job AS j
-), locked_migration AS (
-    SELECT m.id, m.status, m.max_attempts, j.id AS job_id, j.attempts, j.exception_message, j.updated_at
-    FROM bbm.batched_background_migrations AS m
-    JOIN recovered_job AS j ON j.batched_background_migration_id = m.id
-    WHERE m.status IN ('paused', 'active', 'running')
-      AND j.status = 'failed'
-      AND j.attempts >= m.max_attempts
-    ORDER BY m.id
-    FOR UPDATE OF m
 ), failed_migration AS (
     UPDATE bbm.batched_background_migrations AS m
     SET
@@ -149,13 +176,15 @@ WITH lost_job AS (
         failure_error_code = 'max_attempts',
         failure_message = format(
             'job %s failed in %s of %s attempts; the last: its runner was lost %s times in a row without progress: %s',
-            l.job_id, l.attempts, l.max_attempts, @stall_limit::integer, l.exception_message
+            j.id, j.attempts, l.max_attempts, @stall_limit::integer, j.exception_message
         ),
         on_hold_until = NULL,
         hold_reason = NULL,
-        updated_at = l.updated_at
+        updated_at = j.updated_at
     FROM locked_migration AS l
+    JOIN recovered_job AS j ON j.batched_background_migration_id = l.id
     WHERE m.id = l.id
+      AND j.id IN (SELECT f.id FROM failing_job AS f)
     RETURNING m.*
 ), logged_migration_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
@@ -167,11 +196,12 @@ WITH lost_job AS (
 )
 
 SELECT
-    j.id,
-    j.status,
-    j.progress_key,
-    j.stalls,
-    j.exception_message,
+    l.id,
+    (j.id IS NULL)::boolean AS is_locked,
+    coalesce(j.status, 'running')::bbm.job_status AS status,
+    l.progress_key,
+    coalesce(j.stalls, 0)::integer AS stalls,
+    coalesce(j.exception_message, '')::text AS exception_message,
     (
         -- Losses in a row of other jobs of the migration, the first of each not counted.
         SELECT coalesce(sum(o.stalls - 1), 0)
@@ -179,18 +209,19 @@ SELECT
         WHERE o.batched_background_migration_id = m.id
           AND o.finished_at IS NULL
           AND o.stalls > 1
-          AND o.id <> j.id
+          AND o.id <> l.id
     )::bigint AS losses_of_others,
     m.id AS migration_id,
     m.name AS migration_name,
     m.work_name,
     (m.id IN (SELECT f.id FROM failed_migration AS f))::boolean AS is_migration_failed
-FROM recovered_job AS j
+FROM lost_job AS l
+LEFT JOIN recovered_job AS j ON j.id = l.id
 CROSS JOIN LATERAL (
-    -- The LIMIT keeps the planner from reading all migrations where it expects more jobs than there are.
+    -- The same LIMIT.
     SELECT o.id, o.name, o.work_name
     FROM bbm.batched_background_migrations AS o
-    WHERE o.id = j.batched_background_migration_id
+    WHERE o.id = l.migration_id
     LIMIT 1
 ) AS m
-ORDER BY j.id;
+ORDER BY l.id;

@@ -254,13 +254,42 @@ func (q *Queries) JobCut(ctx context.Context, db DBTX, arg JobCutParams) (JobCut
 }
 
 const JobRecover = `-- name: JobRecover :many
-WITH lost_job AS (
-    SELECT j.id, j.stalls + 1 >= $1::integer AS is_stalled
+WITH lost_job AS MATERIALIZED (
+    SELECT j.id, j.batched_background_migration_id AS migration_id, j.progress_key
     FROM bbm.batched_background_migration_jobs AS j
-    WHERE j.slot = $2::integer
+    WHERE j.slot = $1::integer
+      AND j.status = 'running'
+), locked_job AS MATERIALIZED (
+    SELECT
+        j.id,
+        j.batched_background_migration_id AS migration_id,
+        j.attempts + 1 AS next_attempts,
+        j.stalls + 1 >= $2::integer AS is_stalled
+    FROM bbm.batched_background_migration_jobs AS j
+    WHERE j.slot = $1::integer
       AND j.status = 'running'
     ORDER BY j.id
-    FOR UPDATE
+    FOR UPDATE SKIP LOCKED
+), failing_job AS MATERIALIZED (
+    SELECT l.id, l.migration_id
+    FROM locked_job AS l
+    CROSS JOIN LATERAL (
+        -- The LIMIT keeps the planner from reading all migrations where it expects more jobs than there are.
+        SELECT o.max_attempts, o.status
+        FROM bbm.batched_background_migrations AS o
+        WHERE o.id = l.migration_id
+        LIMIT 1
+    ) AS m
+    WHERE l.is_stalled
+      AND l.next_attempts >= m.max_attempts
+      AND m.status IN ('paused', 'active', 'running')
+), locked_migration AS MATERIALIZED (
+    SELECT m.id, m.status, m.max_attempts
+    FROM bbm.batched_background_migrations AS m
+    WHERE m.id = ANY (ARRAY(SELECT f.migration_id FROM failing_job AS f))
+      AND m.status IN ('paused', 'active', 'running')
+    ORDER BY m.id
+    FOR UPDATE OF m SKIP LOCKED
 ), recovered_job AS (
     UPDATE bbm.batched_background_migration_jobs AS j
     SET
@@ -276,8 +305,14 @@ WITH lost_job AS (
         exception_key = NULL,
         exception_constraint = NULL,
         updated_at = coalesce($3::timestamptz, now())
-    FROM lost_job AS l
+    FROM locked_job AS l
     WHERE j.id = l.id
+      AND NOT EXISTS (
+          SELECT
+          FROM failing_job AS f
+          WHERE f.id = l.id
+            AND f.migration_id NOT IN (SELECT o.id FROM locked_migration AS o)
+      )
     RETURNING j.id, j.batched_background_migration_id, j.pass, j.is_single_row, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.exception_key, j.exception_constraint, j.created_at, j.updated_at, j.started_at, j.finished_at
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
@@ -286,15 +321,6 @@ WITH lost_job AS (
     SELECT
         j.id, j.updated_at, 'running', j.status, j.attempts + (j.status = 'pending')::integer, j.exception_class, j.exception_message
     FROM recovered_job AS j
-), locked_migration AS (
-    SELECT m.id, m.status, m.max_attempts, j.id AS job_id, j.attempts, j.exception_message, j.updated_at
-    FROM bbm.batched_background_migrations AS m
-    JOIN recovered_job AS j ON j.batched_background_migration_id = m.id
-    WHERE m.status IN ('paused', 'active', 'running')
-      AND j.status = 'failed'
-      AND j.attempts >= m.max_attempts
-    ORDER BY m.id
-    FOR UPDATE OF m
 ), failed_migration AS (
     UPDATE bbm.batched_background_migrations AS m
     SET
@@ -302,13 +328,15 @@ WITH lost_job AS (
         failure_error_code = 'max_attempts',
         failure_message = format(
             'job %s failed in %s of %s attempts; the last: its runner was lost %s times in a row without progress: %s',
-            l.job_id, l.attempts, l.max_attempts, $1::integer, l.exception_message
+            j.id, j.attempts, l.max_attempts, $2::integer, j.exception_message
         ),
         on_hold_until = NULL,
         hold_reason = NULL,
-        updated_at = l.updated_at
+        updated_at = j.updated_at
     FROM locked_migration AS l
+    JOIN recovered_job AS j ON j.batched_background_migration_id = l.id
     WHERE m.id = l.id
+      AND j.id IN (SELECT f.id FROM failing_job AS f)
     RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
 ), logged_migration_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
@@ -320,11 +348,12 @@ WITH lost_job AS (
 )
 
 SELECT
-    j.id,
-    j.status,
-    j.progress_key,
-    j.stalls,
-    j.exception_message,
+    l.id,
+    (j.id IS NULL)::boolean AS is_locked,
+    coalesce(j.status, 'running')::bbm.job_status AS status,
+    l.progress_key,
+    coalesce(j.stalls, 0)::integer AS stalls,
+    coalesce(j.exception_message, '')::text AS exception_message,
     (
         -- Losses in a row of other jobs of the migration, the first of each not counted.
         SELECT coalesce(sum(o.stalls - 1), 0)
@@ -332,26 +361,27 @@ SELECT
         WHERE o.batched_background_migration_id = m.id
           AND o.finished_at IS NULL
           AND o.stalls > 1
-          AND o.id <> j.id
+          AND o.id <> l.id
     )::bigint AS losses_of_others,
     m.id AS migration_id,
     m.name AS migration_name,
     m.work_name,
     (m.id IN (SELECT f.id FROM failed_migration AS f))::boolean AS is_migration_failed
-FROM recovered_job AS j
+FROM lost_job AS l
+LEFT JOIN recovered_job AS j ON j.id = l.id
 CROSS JOIN LATERAL (
-    -- The LIMIT keeps the planner from reading all migrations where it expects more jobs than there are.
+    -- The same LIMIT.
     SELECT o.id, o.name, o.work_name
     FROM bbm.batched_background_migrations AS o
-    WHERE o.id = j.batched_background_migration_id
+    WHERE o.id = l.migration_id
     LIMIT 1
 ) AS m
-ORDER BY j.id
+ORDER BY l.id
 `
 
 type JobRecoverParams struct {
-	StallLimit int32
 	Slot       int32
+	StallLimit int32
 	Now        *time.Time
 	RetryBase  time.Duration
 	RetryLimit time.Duration
@@ -360,10 +390,11 @@ type JobRecoverParams struct {
 
 type JobRecoverRow struct {
 	ID                int64
+	IsLocked          bool
 	Status            JobStatus
 	ProgressKey       []string
 	Stalls            int32
-	ExceptionMessage  *string
+	ExceptionMessage  string
 	LossesOfOthers    int64
 	MigrationID       int64
 	MigrationName     string
@@ -373,15 +404,16 @@ type JobRecoverRow struct {
 
 // Puts the jobs of a slot whose runner is gone back to pending; they go on from their progress_key. The last of stall_limit losses in a row
 // without progress is a failed attempt, so that a work that takes its connection down comes to an end. From the second on, the job waits, twice as
-// long as slowDown holds its migration: other jobs go first. No row: none was running there.
+// long as slowDown holds its migration: other jobs go first. One that is_locked, or whose migration must fail and is, is left for the next poll:
+// SKIP LOCKED, so that who holds one row keeps no other job waiting. No row: none was running there.
 // Called by: runner.(*Executor).recoverSlot, which holds the lock of the slot since an earlier statement.
 // Index: batched_background_migration_jobs_running_slot_idx, batched_background_migrations_pkey; other jobs by
 // batched_background_migration_jobs_unsucceeded_idx.
-// Locks: the rows of the jobs, then of migrations that fail, until commit.
+// Locks: the rows of the jobs, then of migrations that fail, until commit; it waits for none.
 func (q *Queries) JobRecover(ctx context.Context, db DBTX, arg JobRecoverParams) ([]JobRecoverRow, error) {
 	rows, err := db.Query(ctx, JobRecover,
-		arg.StallLimit,
 		arg.Slot,
+		arg.StallLimit,
 		arg.Now,
 		arg.RetryBase,
 		arg.RetryLimit,
@@ -396,6 +428,7 @@ func (q *Queries) JobRecover(ctx context.Context, db DBTX, arg JobRecoverParams)
 		var i JobRecoverRow
 		if err := rows.Scan(
 			&i.ID,
+			&i.IsLocked,
 			&i.Status,
 			&i.ProgressKey,
 			&i.Stalls,

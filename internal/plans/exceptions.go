@@ -29,8 +29,7 @@ var Exceptions = []Exception{
 	{Violation{"SlotListRunning", NoCondition, "batched_background_migration_jobs_running_slot_idx"}, runningOnly},
 	{Violation{"MigrationListFacts", NoCondition, "batched_background_migration_jobs_running_slot_idx"}, runningOnly},
 	{Violation{"JobRecover", UnboundedSort, ""}, "Sorts the running jobs of one slot: as a rule one."},
-	{Violation{"JobRecover", UnboundedSort, "lost_job"}, "Sorts the running jobs of one slot: as a rule one."},
-	{Violation{"JobRecover", UnboundedSort, "locked_migration"}, "Sorts the migrations of the running jobs of one slot: as a rule one."},
+	{Violation{"JobRecover", UnboundedSort, "locked_job"}, "Sorts the running jobs of one slot: as a rule one."},
 	{Violation{"JobDelete", WholeMigration, "batched_background_migration_jobs_pkey"}, "Takes the ids of one page, which its LIMIT bounds."},
 	{Violation{"MigrationListNames", NoCondition, "batched_background_migrations_pkey"}, "Asks for all migrations: people list them, and the shell completes their names."},
 }

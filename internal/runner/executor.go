@@ -61,6 +61,7 @@ type connected struct {
 	halvings     map[int64]int              // by migration: how often its batch size is halved for now
 	walks        map[int64]*work.PieceSize  // by migration: how much of a walk over what remains is read at once
 	postponed    map[int64]time.Time        // by migration: until when it is not tried, since its row is locked by others
+	locked       map[int64]bool             // by job: that it has lost its runner and is locked by others, of which the log tells once
 	ended        *claimedJob                // done, but its success is not recorded yet
 	recoveredAt  time.Time
 	maintainedAt time.Time
@@ -116,7 +117,7 @@ func (e *Executor) connect(ctx context.Context) error {
 	}
 	e.connected = connected{
 		conn: conn, announced: []string{}, targets: make(map[int64]*work.Statements), halvings: make(map[int64]int),
-		postponed: make(map[int64]time.Time), walks: make(map[int64]*work.PieceSize),
+		postponed: make(map[int64]time.Time), locked: make(map[int64]bool), walks: make(map[int64]*work.PieceSize),
 	}
 	return nil
 }
@@ -221,6 +222,16 @@ func (e *Executor) isSettled(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("look for unsettled migrations: %w", err)
 	}
 	return unsettled == 0, nil
+}
+
+// endure passes on an error that ends the session, or comes of a stop. Any other is about one slot, one job or one migration: it is logged, and all others
+// go on.
+func (e *Executor) endure(ctx context.Context, err error, message string, about ...any) error {
+	if err == nil || e.conn.IsClosed() || ctx.Err() != nil {
+		return err
+	}
+	e.log.With(about...).Warn(message, "error", err)
+	return nil
 }
 
 // lost marks an error that leaves nothing to do but to reconnect.

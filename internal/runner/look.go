@@ -19,9 +19,29 @@ type surroundings struct {
 	claimable    []dbgen.Migration // with something to do, least recently claimed first
 }
 
-// lookAround reads the gates, the slots and the migrations, shows to status which works this runner has, and records the success of the job that has
-// just ended: all in one round trip and one transaction.
-func (e *Executor) lookAround(ctx context.Context) (s surroundings, err error) {
+// errNotRecorded is returned when the success of a job could not be recorded, mostly since somebody holds its row or its migration's.
+var errNotRecorded = errors.New("the success of a job could not be recorded")
+
+// lookAround is one look. Where the success of the job before is in its way, that job is given back, done as it is: a later claim finds nothing left of
+// it, and all others go on at once.
+func (e *Executor) lookAround(ctx context.Context) (surroundings, error) {
+	s, err := e.look(ctx)
+	if !errors.Is(err, errNotRecorded) || e.conn.IsClosed() || ctx.Err() != nil {
+		return s, err
+	}
+	job := e.ended
+	e.ended = nil // where it cannot be given back, it is found without a runner in our own slot
+	job.log.Warn("the success of a job could not be recorded; it will be found done", "error", err)
+	err = e.release(ctx, job, "Interrupted", "its success could not be recorded: it is done, and will be found so")
+	if err := e.endure(ctx, err, "job could not be given back", "job", job.ID); err != nil {
+		return s, err
+	}
+	return e.look(ctx)
+}
+
+// look reads the gates, the slots and the migrations, shows to status which works this runner has, and records the success of the job that has just
+// ended: all in one round trip and one transaction.
+func (e *Executor) look(ctx context.Context) (s surroundings, err error) {
 	var (
 		p          pipeline
 		succeed    dbgen.JobSucceedParams
@@ -49,12 +69,6 @@ func (e *Executor) lookAround(ctx context.Context) (s surroundings, err error) {
 			e.ended.logSuccess(ended)
 			e.ended = nil
 		}
-		if err != nil && e.ended != nil && classify(err, failure{connectionLost: e.conn.IsClosed()}) == kindContention {
-			// Somebody holds the migration's row: the job is given back, done as it is, and others go on.
-			if err := e.release(ctx, e.ended, "Interrupted", "the migration was locked by others when its success was to be recorded"); err == nil {
-				e.ended = nil
-			}
-		}
 	}()
 
 	if e.ended != nil {
@@ -63,7 +77,7 @@ func (e *Executor) lookAround(ctx context.Context) (s surroundings, err error) {
 			return s, lost(fmt.Errorf("record success of job %d: %w", e.ended.ID, errFenced))
 		}
 		if err != nil {
-			return s, fmt.Errorf("record success of job %d: %w", e.ended.ID, err)
+			return s, fmt.Errorf("%w: job %d: %w", errNotRecorded, e.ended.ID, err)
 		}
 	}
 	if s.server, err = e.queries.ServerCheck(ctx, p.replay()); err != nil {

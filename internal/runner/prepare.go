@@ -208,6 +208,14 @@ func (e *Executor) setAside(ctx context.Context, m dbgen.Migration, cause error)
 	if ctx.Err() != nil || e.conn.IsClosed() {
 		return cause
 	}
+	err := e.rejectOrHold(ctx, m, cause)
+	if err != nil { // its row is locked by others, for one: then it is left alone without a note
+		e.postponed[m.ID] = time.Now().Add(setAsideHold)
+	}
+	return e.endure(ctx, err, "migration could not be set aside; it is left alone for a while", "migration", m.Name, "cause", cause)
+}
+
+func (e *Executor) rejectOrHold(ctx context.Context, m dbgen.Migration, cause error) error {
 	var definition *work.DefinitionError
 	if errors.As(cause, &definition) {
 		return e.reject(ctx, m, definition)
@@ -223,14 +231,7 @@ func (e *Executor) setAside(ctx context.Context, m dbgen.Migration, cause error)
 	if errors.Is(cause, ErrJobEndpointNotFound) {
 		reason = ErrJobEndpointNotFound.Error() + ": " + reason
 	}
-	err := e.hold(ctx, m.ID, setAsideHold, reason)
-	if err != nil && !e.conn.IsClosed() {
-		// Its row is locked by others, for one: then it is left alone without a note.
-		e.log.Warn("migration could not be held", "migration", m.Name, "error", err)
-		e.postponed[m.ID] = time.Now().Add(setAsideHold)
-		return nil
-	}
-	return err
+	return e.hold(ctx, m.ID, setAsideHold, reason)
 }
 
 // reject fails a migration whose definition does not hold.

@@ -95,29 +95,39 @@ func (e *Executor) recoverLostJobs(ctx context.Context, slots []int32) (found bo
 	return found, nil
 }
 
-// recoverSlot needs the slot's lock, held since an earlier statement: what it then sees as running has no runner.
+// recoverSlot needs the slot's lock, held since an earlier statement: what it then sees as running has no runner. What cannot be put back now is left for
+// the next poll, so that everything else goes on.
 func (e *Executor) recoverSlot(ctx context.Context, slot int32) (found bool, err error) {
 	jobs, err := e.queries.JobRecover(ctx, e.conn, dbgen.JobRecoverParams{
 		Slot: slot, StallLimit: stallLimit, RetryBase: e.config.RetryBase, RetryLimit: e.config.RetryLimit, ChangedBy: e.identity,
 	})
 	if err != nil {
-		return false, fmt.Errorf("recover jobs of slot %d: %w", slot, err)
+		return false, e.endure(ctx, err, "lost jobs could not be put back; the next poll tries again", "slot", slot)
 	}
 	for _, job := range jobs {
 		log := e.log.With("migration", job.MigrationName, "job", job.ID)
+		if job.IsLocked {
+			if !e.locked[job.ID] { // said once
+				log.Warn("job has lost its runner, but others hold its row or its migration's; each poll tries again", "slot", slot)
+			}
+			e.locked[job.ID] = true
+			continue
+		}
+		delete(e.locked, job.ID)
+		found = true
 		log.Warn("job has lost its runner; it goes on from where it was", "slot", slot, "status", job.Status, "progress", job.ProgressKey)
-		if err := e.slowDown(ctx, job); err != nil {
+		if err := e.endure(ctx, e.slowDown(ctx, job), "migration could not be held", "migration", job.MigrationName); err != nil {
 			return true, err
 		}
 		if job.IsMigrationFailed {
 			e.runner.noteExecuted(job.MigrationID)
 			log.Error("migration failed: its job loses its runner every time")
-			e.config.Report(ctx, fmt.Errorf("%w: %s", errRunnerLost, *job.ExceptionMessage), map[string]string{
+			e.config.Report(ctx, fmt.Errorf("%w: %s", errRunnerLost, job.ExceptionMessage), map[string]string{
 				"migration": job.MigrationName, "work": job.WorkName, "job": fmt.Sprint(job.ID), "exception": "RunnerLost",
 			})
 		}
 	}
-	return len(jobs) > 0, nil
+	return found, nil
 }
 
 // slowDown holds a migration whose job has lost its runner again without progress, longer each time: its work may be what takes the connection, or the
