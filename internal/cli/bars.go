@@ -14,23 +14,34 @@ import (
 // barTotal makes a bar move in steps of a tenth of a percent.
 const barTotal = 1000
 
+// What a line holds beside its message: the percentage, the bar, and a space behind each.
+const (
+	percentWidth = len("100.0 % ")
+	widestBar    = 30
+	leastBar     = 10
+)
+
 // bars shows a progress bar for each migration, redrawn in place.
 type bars struct {
 	writer   progress.Writer
 	trackers map[string]*progress.Tracker
 	coloured bool
+	room     int           // columns that a message may take; 0: any number
 	drawn    chan struct{} // closed when nothing more is drawn
 }
 
 func newBars(w io.Writer, coloured bool) *bars {
 	b := &bars{writer: progress.NewWriter(), trackers: make(map[string]*progress.Tracker), coloured: coloured, drawn: make(chan struct{})}
 	b.writer.SetOutputWriter(w)
-	b.writer.SetTrackerLength(30)
 	b.writer.SetTrackerPosition(progress.PositionLeft)
 	b.writer.SetUpdateFrequency(watchInterval / 4)
+	bar := widestBar
 	if columns := width(w); columns > 0 {
+		bar = min(widestBar, max(leastBar, columns/8)) // what is said matters more
+		b.room = columns - percentWidth - bar - len(" ")
 		b.writer.SetTerminalWidth(columns)
 	}
+	b.writer.SetTrackerLength(bar)
 	style := b.writer.Style()
 	style.Chars = progress.StyleCharsBlocks
 	style.Options.PercentFormat = "%5.1f %%"
@@ -62,24 +73,39 @@ func (b *bars) show(migrations []control.Migration) {
 
 func (b *bars) message(m control.Migration) string {
 	name, status := visible(m.Name), m.Status
+	if b.room > 0 {
+		name = clip(name, b.room/2)
+	}
+	said := b.fitting(m, columnsOf(name+" "+status+"  "))
 	if b.coloured {
 		name = text.Bold.Sprint(name)
 		if colour, ok := statusColours[status]; ok {
 			status = colour.Sprint(status)
 		}
 	}
-	// A line holds little: why a migration stands still matters more than where.
-	if why := reason(m); why != "" {
-		return name + " " + status + "  " + clip(visible(why), longText)
+	return name + " " + status + "  " + said
+}
+
+// fitting says what a line still holds behind so many columns. Why a migration stands still matters more than where; where it goes, the rate and the
+// time that is left matter more than the rows.
+func (b *bars) fitting(m control.Migration, taken int) string {
+	if why := visible(reason(m)); why != "" {
+		if b.room == 0 {
+			return clip(why, longText)
+		}
+		return clip(why, max(b.room-taken, leastWidth))
 	}
-	parts := []string{name + " " + status, rowsOf(m) + " rows"}
-	if rate := rateOf(m); rate != "" {
-		parts = append(parts, rate)
-	}
+	pace := rateOf(m)
 	if left := leftOf(m); left != "" {
-		parts = append(parts, left+" left")
+		pace = strings.TrimSpace(pace + "  " + left + " left")
 	}
-	return strings.Join(parts, "  ")
+	for _, rows := range []string{rowsOf(m) + " rows  ", count(m.ProcessedRows) + " rows  "} {
+		said := strings.TrimSpace(rows + pace)
+		if b.room == 0 || taken+columnsOf(said) <= b.room {
+			return said
+		}
+	}
+	return pace
 }
 
 // close draws the last state and gives the terminal back.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,7 +43,7 @@ func (a *app) newDemoCommand() *cobra.Command {
 		Short: "See it all on a throwaway database: a million rows, a pause, a killed worker, the proof",
 		Long: `Starts a PostgreSQL server of its own in a temporary folder, from the binaries on this machine, and runs a migration on a million rows: paused
 and resumed on the way, its worker killed with SIGKILL and replaced. Then it proves from the data and the history that every row was changed exactly
-once. Everything is removed at the end, also on Ctrl-C.
+once. Everything is removed at the end, also on Ctrl-C and when the terminal is closed.
 
 With --database-url it uses that server instead, and a schema of its own there.`,
 		Example: fmt.Sprintf(`  %[1]s demo
@@ -79,6 +81,9 @@ func (a *app) demo(ctx context.Context, rows int) (err error) {
 			err = removeErr
 		}
 	}()
+	// A reader that goes away, as head does, would kill the process at its next line, and the server and its files would stay.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGPIPE)
+	defer stop()
 	d := &demo{app: a, rows: rows, folder: folder}
 	return d.onServer(ctx, func() error {
 		return a.withConn(ctx, func(conn *pgx.Conn) error { return d.inSchema(ctx, conn, func() error { return d.tell(ctx) }) })
@@ -87,7 +92,6 @@ func (a *app) demo(ctx context.Context, rows int) (err error) {
 
 // tell is the story from the table to the proof.
 func (d *demo) tell(ctx context.Context) error {
-	d.say("Filling %s.accounts with %s rows", d.schema, count(int64(d.rows)))
 	if err := d.fill(ctx); err != nil {
 		return err
 	}
@@ -103,22 +107,28 @@ func (d *demo) tell(ctx context.Context) error {
 	return d.prove(ctx)
 }
 
-func (d *demo) say(format string, values ...any) {
-	fmt.Fprintf(d.Stdout, "• "+format+"\n", values...)
-}
-
 // fill makes the accounts, and a twin of them for the plain UPDATE.
 func (d *demo) fill(ctx context.Context) error {
-	for _, sql := range []string{
-		`SET statement_timeout = 0`, // single statements over all rows are what is compared
-		`CREATE TABLE {schema}.accounts (id bigint PRIMARY KEY, balance bigint NOT NULL, owner text NOT NULL)`,
-		`INSERT INTO {schema}.accounts SELECT g, 0, repeat(md5(g::text), 2) FROM generate_series(1, {rows}) AS g`,
-		`CREATE TABLE {schema}.twins (LIKE {schema}.accounts INCLUDING ALL)`,
-		`INSERT INTO {schema}.twins SELECT * FROM {schema}.accounts ORDER BY id`,
-		`VACUUM ANALYZE {schema}.accounts, {schema}.twins`,
+	for _, step := range []struct{ what, sql string }{
+		{"", `SET statement_timeout = 0`}, // single statements over all rows are what is compared
+		{"", `CREATE TABLE {schema}.accounts (id bigint PRIMARY KEY, balance bigint NOT NULL, owner text NOT NULL)`},
+		{
+			"Filling {schema}.accounts with {count} rows",
+			`INSERT INTO {schema}.accounts SELECT g, 0, repeat(md5(g::text), 2) FROM generate_series(1, {rows}) AS g`,
+		},
+		{"", `CREATE TABLE {schema}.twins (LIKE {schema}.accounts INCLUDING ALL)`},
+		{"Copying them for a plain UPDATE, to compare with", `INSERT INTO {schema}.twins SELECT * FROM {schema}.accounts ORDER BY id`},
+		{"VACUUM ANALYZE of both", `VACUUM ANALYZE {schema}.accounts, {schema}.twins`},
 	} {
-		sql = strings.NewReplacer("{schema}", d.schema, "{rows}", strconv.Itoa(d.rows)).Replace(sql)
-		if _, err := d.control.Conn.Exec(ctx, sql); err != nil {
+		filled := strings.NewReplacer("{schema}", d.schema, "{rows}", strconv.Itoa(d.rows), "{count}", count(int64(d.rows)))
+		do := func() error {
+			_, err := d.control.Conn.Exec(ctx, filled.Replace(step.sql))
+			return err
+		}
+		if step.what != "" {
+			do = d.timed(filled.Replace(step.what), do)
+		}
+		if err := do(); err != nil {
 			return fmt.Errorf("fill the demo's tables: %w", err)
 		}
 	}

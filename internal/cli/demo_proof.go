@@ -11,9 +11,11 @@ import (
 // prove reads from the data and the history what has happened, and compares the rate with that of one plain UPDATE of the same rows.
 func (d *demo) prove(ctx context.Context) error {
 	var once, never, more int64
-	err := d.control.Conn.QueryRow(ctx, `
-		SELECT count(*) FILTER (WHERE a.balance = 1), count(*) FILTER (WHERE a.balance = 0), count(*) FILTER (WHERE a.balance > 1)
-		FROM `+d.schema+`.accounts AS a`).Scan(&once, &never, &more)
+	err := d.timed("Counting how often each row was changed", func() error {
+		return d.control.Conn.QueryRow(ctx, `
+			SELECT count(*) FILTER (WHERE a.balance = 1), count(*) FILTER (WHERE a.balance = 0), count(*) FILTER (WHERE a.balance > 1)
+			FROM `+d.schema+`.accounts AS a`).Scan(&once, &never, &more)
+	})()
 	if err != nil {
 		return fmt.Errorf("count the changed rows: %w", err)
 	}
@@ -88,7 +90,11 @@ func (d *demo) migrationRate(ctx context.Context) (rate float64, err error) {
 
 func (d *demo) plainRate(ctx context.Context) (float64, error) {
 	began := time.Now()
-	if _, err := d.control.Conn.Exec(ctx, `UPDATE `+d.schema+`.twins SET balance = balance + 1`); err != nil {
+	err := d.timed("Changing the copy by one plain UPDATE", func() error {
+		_, err := d.control.Conn.Exec(ctx, `UPDATE `+d.schema+`.twins SET balance = balance + 1`)
+		return err
+	})()
+	if err != nil {
 		return 0, fmt.Errorf("run the plain UPDATE: %w", err)
 	}
 	return float64(d.rows) / time.Since(began).Seconds(), nil

@@ -47,7 +47,8 @@ func (d *demo) watchRun(ctx context.Context) error {
 	if worker, err = d.startWorker(); err != nil {
 		return err
 	}
-	d.say("Killed the worker with SIGKILL in the middle of a job (process %d), and started another (process %d)", killed, worker.pid())
+	d.say("Killed the worker (process %d) with SIGKILL in the middle of a job", killed)
+	d.say("Another starts, process %d; until it is connected the migration waits", worker.pid())
 	return d.watchUntil(ctx, worker, func(m control.Migration) bool { return false })
 }
 

@@ -66,6 +66,30 @@ func TestBarsShowEachMigrationToTheEnd(t *testing.T) {
 	assert.NotContains(t, out.String(), "\x1b[1m", "no colours were asked for")
 }
 
+func TestALineOfABarFitsAndKeepsTheRateAndTheTimeLeft(t *testing.T) {
+	t.Parallel()
+	rate, left := 34_000.0, int64(81)
+	m := control.Migration{
+		Name: "users_email_lower", Status: "running", Progress: 0.452, ProcessedRows: 452_000, TotalRows: 1_000_000, RowsPerSecond: &rate, ETASeconds: &left,
+	}
+	const at80 = 80 - percentWidth - leastBar - 1
+	for room, want := range map[int]string{
+		0:    "users_email_lower running  452,000 of ~1,000,000 rows  34,000/s  1m21s left",
+		at80: "users_email_lower running  452,000 rows  34,000/s  1m21s left",
+		50:   "users_email_lower running  34,000/s  1m21s left",
+	} {
+		assert.Equal(t, want, (&bars{room: room}).message(m))
+		assert.True(t, room == 0 || len(want) <= room)
+	}
+	m.Name = strings.Repeat("n", 100)
+	assert.LessOrEqual(t, columnsOf((&bars{room: at80}).message(m)), at80)
+	why := strings.Repeat("because ", 20)
+	m.Name, m.WaitingFor = "short", &why
+	said := (&bars{room: at80}).message(m)
+	assert.LessOrEqual(t, columnsOf(said), at80)
+	assert.True(t, strings.HasSuffix(said, "…"), said)
+}
+
 func TestAPipeIsNoTerminal(t *testing.T) {
 	t.Parallel()
 	a := &app{Program: Program{Environ: []string{"TERM=xterm"}}}

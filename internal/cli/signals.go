@@ -8,10 +8,13 @@ import (
 	"syscall"
 )
 
-// signals turns the first SIGINT, SIGTERM or SIGHUP (a terminal that is closed) into the end of a context. The second calls what a command has asked for; where none has,
-// it kills the process as if it had never been caught. So does the third.
+// signals turns the first SIGINT, SIGTERM or SIGHUP into the end of a context. The second calls what a command has asked for; where none has, it kills
+// the process as if it had never been caught. So does the third.
+//
+// SIGHUP never counts as a second one: a terminal that is closed sends it through the kernel and through its shell.
 type signals struct {
 	received chan os.Signal
+	hangup   chan os.Signal
 	done     chan struct{}
 	cancel   context.CancelFunc
 
@@ -21,10 +24,10 @@ type signals struct {
 
 func catchSignals(parent context.Context) (context.Context, *signals) {
 	ctx, cancel := context.WithCancel(parent)
-	s := &signals{received: make(chan os.Signal, 2), done: make(chan struct{}), cancel: cancel}
+	s := &signals{received: make(chan os.Signal, 2), hangup: make(chan os.Signal, 1), done: make(chan struct{}), cancel: cancel}
 	signal.Notify(s.received, os.Interrupt, syscall.SIGTERM)
 	if !signal.Ignored(syscall.SIGHUP) { // under nohup it stays ignored
-		signal.Notify(s.received, syscall.SIGHUP)
+		signal.Notify(s.hangup, syscall.SIGHUP)
 	}
 	go s.watch(ctx)
 	return ctx, s
@@ -34,6 +37,7 @@ func catchSignals(parent context.Context) (context.Context, *signals) {
 func (s *signals) watch(ctx context.Context) {
 	select {
 	case <-s.received:
+	case <-s.hangup:
 	case <-ctx.Done():
 	case <-s.done:
 		return
@@ -64,6 +68,7 @@ func (s *signals) onSecond(fn func()) {
 
 func (s *signals) release() {
 	signal.Stop(s.received)
+	signal.Stop(s.hangup)
 	close(s.done)
 	s.cancel()
 }

@@ -82,7 +82,7 @@ type RunnerAnnounceWorksRow struct {
 }
 
 // Shows to `status` which works of unfinished migrations this runner has: "name:checksum", or "name:" where no version is pinned yet.
-// Called by: runner.(*Executor).lookAround.
+// Called by: runner.(*Executor).lookAround, runner.(*Executor).announceWorks.
 // Index: batched_background_migrations_claimable_idx.
 // Locks: advisory (1650617603, work_lock_key), shared, until the end of the session.
 func (q *Queries) RunnerAnnounceWorks(ctx context.Context, db DBTX, arg RunnerAnnounceWorksParams) ([]RunnerAnnounceWorksRow, error) {

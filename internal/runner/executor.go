@@ -138,6 +138,9 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 	if err := e.checkServer(ctx); err != nil {
 		return err
 	}
+	if err := e.announceWorks(ctx); err != nil {
+		return lost(fmt.Errorf("announce works: %w", err))
+	}
 	if err := e.queries.RunnerAnnounce(ctx, e.conn, announced); err != nil {
 		return lost(fmt.Errorf("announce: %w", err))
 	}

@@ -93,11 +93,7 @@ func (e *Executor) look(ctx context.Context) (s surroundings, err error) {
 	if err != nil {
 		return s, fmt.Errorf("announce works: %w", err)
 	}
-	for _, row := range announced {
-		if row.Locked {
-			e.announced = append(e.announced, row.Work)
-		}
-	}
+	e.noteAnnounced(announced)
 	if s.unprepared, err = e.queries.MigrationListUnprepared(ctx, p.replay(), unprepared); err != nil {
 		return s, fmt.Errorf("list unprepared migrations: %w", err)
 	}
@@ -105,4 +101,20 @@ func (e *Executor) look(ctx context.Context) (s surroundings, err error) {
 		return s, fmt.Errorf("list claimable migrations: %w", err)
 	}
 	return s, nil
+}
+
+// announceWorks shows to status which works this runner has, before it is counted among the runners at all: else status would say for a moment that none
+// of them has the work.
+func (e *Executor) announceWorks(ctx context.Context) error {
+	announced, err := e.queries.RunnerAnnounceWorks(ctx, e.conn, dbgen.RunnerAnnounceWorksParams{Works: e.offers, AnnouncedWorks: e.announced})
+	e.noteAnnounced(announced)
+	return err
+}
+
+func (e *Executor) noteAnnounced(announced []dbgen.RunnerAnnounceWorksRow) {
+	for _, row := range announced {
+		if row.Locked {
+			e.announced = append(e.announced, row.Work)
+		}
+	}
 }
