@@ -1,7 +1,7 @@
 -- name: TargetFind :one
 -- The first relation of that name in the schemas, in their order, whatever it is. No row: there is none.
 -- Called by: work.Resolve.
--- Index: pg_class_relname_nsp_index, pg_inherits_parent_index.
+-- Index: pg_class_relname_nsp_index, pg_class_oid_index, pg_inherits_parent_index.
 -- Locks: the table and its partitions, ACCESS SHARE, until the end of the statement.
 SELECT
     c.oid AS table_oid,
@@ -15,10 +15,11 @@ SELECT
     has_schema_privilege(n.oid, 'USAGE') AS is_schema_usable,
     coalesce((
         SELECT format('%I.%I', fn.nspname, f.relname)
-        FROM pg_partition_tree(c.oid) AS t
-        JOIN pg_catalog.pg_class AS f ON f.oid = t.relid
+        FROM pg_catalog.pg_class AS f
         JOIN pg_catalog.pg_namespace AS fn ON fn.oid = f.relnamespace
         WHERE f.relkind = 'f'
+          -- An array, since the planner expects 1,000 partitions and would read pg_class whole for them.
+          AND f.oid = ANY (ARRAY(SELECT t.relid FROM pg_partition_tree(c.oid) AS t))
         ORDER BY f.oid
         LIMIT 1
     ), '')::text AS foreign_partition,
@@ -30,7 +31,7 @@ SELECT
         )
         FROM pg_catalog.pg_class AS l
         WHERE l.relkind = 'r'
-          AND (l.oid = c.oid OR l.oid IN (SELECT t.relid FROM pg_partition_tree(c.oid) AS t WHERE t.isleaf))
+          AND l.oid = ANY (ARRAY(SELECT c.oid UNION SELECT t.relid FROM pg_partition_tree(c.oid) AS t WHERE t.isleaf))
     ), 0)::bigint AS estimated_rows
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -105,8 +106,7 @@ ORDER BY i.indisprimary DESC, c.relname;
 SELECT n.nspname::text AS schema_name, c.relname::text AS table_name
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.oid = @table_oid
-   OR c.oid IN (SELECT t.relid FROM pg_partition_tree(@table_oid) AS t);
+WHERE c.oid = ANY (ARRAY(SELECT @table_oid::oid UNION SELECT t.relid FROM pg_partition_tree(@table_oid) AS t));
 
 -- name: CheckSettingsSet :exec
 -- Makes this transaction plan as a work asks to, on a small table as it would on a large one.

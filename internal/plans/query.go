@@ -20,6 +20,7 @@ type Query struct {
 	Text    string // the exported constant
 	Purpose string // what its comment in queries/ says first, up to its callers
 	Callers string // the line of its comment that names them
+	Indexes string // what its comment says of the indexes that serve it
 	Rows    string // how many rows are expected
 }
 
@@ -66,7 +67,7 @@ func ReadQueries(root string) ([]Query, error) {
 			return nil, fmt.Errorf("query %s is in the generated code but not in queries/: run make sqlc", name)
 		}
 		delete(comments, name)
-		queries = append(queries, Query{Name: name, Text: text, Purpose: comment.purpose, Callers: comment.callers, Rows: rows(text)})
+		queries = append(queries, Query{Name: name, Text: text, Purpose: comment.purpose, Callers: comment.callers, Indexes: comment.indexes, Rows: rows(text)})
 	}
 	for name := range comments {
 		return nil, fmt.Errorf("query %s is in queries/ but not in the generated code: run make sqlc", name)
@@ -109,7 +110,8 @@ func readConstants(dir string) (map[string]string, error) {
 	return texts, nil
 }
 
-type comment struct{ purpose, callers string }
+// comment is what stands above a query, part by part.
+type comment struct{ purpose, callers, indexes string }
 
 func readComments(dir string) (map[string]comment, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.sql"))
@@ -123,21 +125,14 @@ func readComments(dir string) (map[string]comment, error) {
 			return nil, fmt.Errorf("read queries: %w", err)
 		}
 		for _, part := range strings.Split(string(text), "-- name: ")[1:] {
-			lines := strings.Split(part, "\n")
-			if len(lines) < 2 || !strings.HasPrefix(lines[1], "-- ") {
-				return nil, fmt.Errorf("query %q in %s does not say what it does", lines[0], file)
+			name, rest, _ := strings.Cut(part, "\n")
+			if !strings.HasPrefix(rest, "-- ") {
+				return nil, fmt.Errorf("query %q in %s does not say what it does", name, file)
 			}
-			var purpose []string
-			var found comment
-			for _, line := range lines[1:] {
-				var isCallers bool
-				if found.callers, isCallers = strings.CutPrefix(line, "-- Called by: "); isCallers {
-					break
-				}
-				purpose = append(purpose, line)
-			}
-			found.purpose = strings.Join(purpose, "\n")
-			comments[strings.Fields(lines[0])[0]] = found
+			purpose, rest, _ := strings.Cut(rest, "\n-- Called by: ")
+			callers, rest, _ := strings.Cut(rest, "\n-- Index: ")
+			indexes, _, _ := strings.Cut(rest, "\n-- Locks: ")
+			comments[strings.Fields(name)[0]] = comment{purpose, callers, indexes}
 		}
 	}
 	return comments, nil
