@@ -78,6 +78,9 @@ func (a *app) enqueue(ctx context.Context, options control.EnqueueOptions) error
 		if err != nil {
 			return err
 		}
+		for _, finding := range result.Findings {
+			a.warn("%s", finding.Message)
+		}
 		for _, warning := range result.Warnings {
 			a.warn("%s", warning)
 		}

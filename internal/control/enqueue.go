@@ -38,6 +38,7 @@ type EnqueueResult struct {
 	Status        string   // "" after a dry run that would create it
 	IgnoredTuning []string // what a migration that is there already has otherwise: "batch_size=1000 (it has 50000)"
 	Warnings      []string
+	Findings      []work.Warning // about the work on this table
 
 	Work, Checksum, Table string
 	Cursor                []string
@@ -57,7 +58,7 @@ func (c *Control) Enqueue(ctx context.Context, o EnqueueOptions) (EnqueueResult,
 	if e.target, err = work.Resolve(ctx, c.Conn, e.work); err != nil {
 		return EnqueueResult{}, err
 	}
-	warnings, err := work.CheckWork(ctx, c.Conn, e.work, e.target, e.arguments)
+	findings, err := work.CheckWork(ctx, c.Conn, e.work, e.target, e.arguments)
 	if err != nil {
 		return EnqueueResult{}, err
 	}
@@ -75,7 +76,7 @@ func (c *Control) Enqueue(ctx context.Context, o EnqueueOptions) (EnqueueResult,
 			result, err = c.create(ctx, e)
 		}
 	}
-	result.Warnings = append(warnings, result.Warnings...)
+	result.Findings = findings
 	return result, err
 }
 

@@ -53,7 +53,7 @@ func (st *stage) explain(ctx context.Context) (*Explanation, error) {
 	if err != nil {
 		return nil, err
 	}
-	var plan *node
+	var plan *work.PlanNode
 	if r.Until == nil {
 		st.warn("empty_table", "%s is empty%s: there is no range to plan for, and a migration of it is finished at once", st.target.Name, st.inScope())
 	} else if plan, err = st.plans(ctx, e, r); err != nil {
@@ -114,14 +114,14 @@ func (st *stage) middle(ctx context.Context, e *Explanation) (work.Range, error)
 }
 
 // plans plans the statements for a range. The work's plan is nil for a work in Go.
-func (st *stage) plans(ctx context.Context, e *Explanation, r work.Range) (*node, error) {
+func (st *stage) plans(ctx context.Context, e *Explanation, r work.Range) (*work.PlanNode, error) {
 	until, err := st.lastKey(ctx)
 	if err != nil {
 		return nil, err
 	}
 	err = st.streaming(ctx, func(tx pgx.Tx) error {
 		sql, values := st.statements.Boundary(work.Range{After: r.After, Until: until}, e.SubBatchSize, e.SubBatchSize)
-		var plan node
+		var plan work.PlanNode
 		if e.Boundary, plan, err = plannedStatement(ctx, tx, sql, values); err != nil {
 			return fmt.Errorf("plan the boundary query: %w", err)
 		}
@@ -150,7 +150,7 @@ func (st *stage) plans(ctx context.Context, e *Explanation, r work.Range) (*node
 	if err != nil {
 		return nil, err
 	}
-	var plan node
+	var plan work.PlanNode
 	if e.Statement, plan, err = plannedStatement(ctx, st.tx, sql, values); err != nil {
 		return nil, st.Work.Blame(err, sql, len(jsonPlan), "plan the statement")
 	}
@@ -160,16 +160,16 @@ func (st *stage) plans(ctx context.Context, e *Explanation, r work.Range) (*node
 	return &plan, nil
 }
 
-func plannedStatement(ctx context.Context, tx pgx.Tx, sql string, values []any) (*Statement, node, error) {
-	text, e, err := explainJSON(ctx, tx, jsonPlan, sql, values)
+func plannedStatement(ctx context.Context, tx pgx.Tx, sql string, values []any) (*Statement, work.PlanNode, error) {
+	text, plan, err := explainPlan(ctx, tx, sql, values)
 	if err != nil {
-		return nil, node{}, err
+		return nil, plan, err
 	}
-	readable, err := explainText(ctx, tx, textPlan, sql, values)
+	readable, err := explainText(ctx, tx, sql, values)
 	if err != nil {
-		return nil, node{}, err
+		return nil, plan, err
 	}
-	return &Statement{SQL: sql, Parameters: values, Plan: text, PlanText: readable}, e.Plan, nil
+	return &Statement{SQL: sql, Parameters: values, Plan: text, PlanText: readable}, plan, nil
 }
 
 // warnOfRole tells what a superuser's session would mean.

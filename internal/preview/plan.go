@@ -5,28 +5,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
-// node is what counts here of a node of EXPLAIN's JSON.
+// node is what counts here of a node of EXPLAIN (ANALYZE): what it has done and cost. What is planned is read by [work.ReadPlans].
 type node struct {
 	NodeType     string `json:"Node Type"`
 	Operation    string
-	Relationship string `json:"Parent Relationship"`
-	SubplanName  string `json:"Subplan Name"`
-	Schema       string
-	Table        string  `json:"Relation Name"`
-	IndexName    string  `json:"Index Name"`
-	IndexCond    string  `json:"Index Cond"`
-	Rows         float64 `json:"Plan Rows"`
-	Filter       string
-	JoinFilter   string `json:"Join Filter"`
-
-	ActualRows  float64 `json:"Actual Rows"`
-	ActualLoops float64 `json:"Actual Loops"`
+	Relationship string  `json:"Parent Relationship"`
+	ActualRows   float64 `json:"Actual Rows"`
+	ActualLoops  float64 `json:"Actual Loops"`
 	measured
 
 	Inserted    *float64 `json:"Tuples Inserted"`
@@ -35,8 +27,7 @@ type node struct {
 	Conflicting float64  `json:"Conflicting Tuples"`
 	Resolution  string   `json:"Conflict Resolution"`
 
-	Output []string
-	Plans  []node
+	Plans []node
 }
 
 // measured is what a node has cost, with those below it.
@@ -62,37 +53,6 @@ type explained struct {
 		Time       float64
 		Calls      float64
 	}
-}
-
-// walk visits a node and all below it. perRow is true for what is run again for each row of something else.
-func (n node) walk(visit func(n node, perRow bool)) { n.walkFrom(false, visit) }
-
-func (n node) walkFrom(perRow bool, visit func(n node, perRow bool)) {
-	visit(n, perRow)
-	for _, child := range n.Plans {
-		isRepeated := perRow
-		switch {
-		case child.Relationship == "Inner" && n.NodeType == "Nested Loop", child.Relationship == "SubPlan" && !strings.HasPrefix(child.SubplanName, "CTE "):
-			isRepeated = true
-		case child.Relationship == "InitPlan":
-			isRepeated = false
-		}
-		if n.keepsInMemory(child) {
-			isRepeated = false // it is read once
-		}
-		child.walkFrom(isRepeated, visit)
-	}
-}
-
-// keepsInMemory tells whether a child is read once and then looked up, however often it is asked for.
-func (n node) keepsInMemory(child node) bool {
-	if n.NodeType == "Materialize" || n.NodeType == "Hash" {
-		return true
-	}
-	hashed := "hashed " + child.SubplanName
-	return child.SubplanName != "" && slices.ContainsFunc(append(n.Output, n.Filter, n.JoinFilter), func(expression string) bool {
-		return strings.Contains(expression, hashed)
-	})
 }
 
 // affected is the row count of the command's tag, which EXPLAIN does not return.
@@ -121,24 +81,43 @@ func (n node) affected() int64 {
 	return int64(rows)
 }
 
-// explainJSON asks for a plan, or with more options for what a statement has cost.
-func explainJSON(ctx context.Context, tx pgx.Tx, prefix, sql string, values []any) (text []byte, e explained, err error) {
-	if err := tx.QueryRow(ctx, prefix+sql, values...).Scan(&text); err != nil {
-		return nil, e, err
+// explainJSON asks what a statement has cost.
+func explainJSON(ctx context.Context, tx pgx.Tx, sql string, values []any) (e explained, err error) {
+	var text []byte
+	if err := tx.QueryRow(ctx, costs+sql, values...).Scan(&text); err != nil {
+		return e, err
 	}
 	var all []explained
 	if err := json.Unmarshal(text, &all); err != nil {
-		return nil, e, fmt.Errorf("read the plan: %w", err)
+		return e, fmt.Errorf("read the plan: %w", err)
 	}
 	if len(all) == 0 {
-		return nil, e, errors.New("the server sent no plan: a rule has replaced the statement by nothing")
+		return e, errNoPlan
 	}
-	return text, all[0], nil
+	return all[0], nil
+}
+
+// errNoPlan is returned for a statement that does nothing.
+var errNoPlan = errors.New("the server sent no plan: a rule has replaced the statement by nothing")
+
+// explainPlan asks for a plan.
+func explainPlan(ctx context.Context, tx pgx.Tx, sql string, values []any) (text []byte, plan work.PlanNode, err error) {
+	if err := tx.QueryRow(ctx, jsonPlan+sql, values...).Scan(&text); err != nil {
+		return nil, plan, err
+	}
+	plans, err := work.ReadPlans(text)
+	if err == nil && len(plans) == 0 {
+		err = errNoPlan
+	}
+	if err != nil {
+		return nil, plan, err
+	}
+	return text, plans[0], nil
 }
 
 // explainText asks for a plan as people read it.
-func explainText(ctx context.Context, tx pgx.Tx, prefix, sql string, values []any) (string, error) {
-	rows, err := tx.Query(ctx, prefix+sql, values...)
+func explainText(ctx context.Context, tx pgx.Tx, sql string, values []any) (string, error) {
+	rows, err := tx.Query(ctx, textPlan+sql, values...)
 	if err != nil {
 		return "", err
 	}

@@ -225,7 +225,7 @@ func (sr *sampler) run(ctx context.Context, tx pgx.Tx, one *SubBatch) error {
 			return sr.blame(err, sql)
 		}
 		started = time.Now()
-		_, e, err := explainJSON(ctx, tx, costs, sql, values)
+		e, err := explainJSON(ctx, tx, sql, values)
 		if err != nil {
 			return sr.blame(err, sql)
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -108,8 +109,8 @@ func onStage(ctx context.Context, conn *pgx.Conn, s Subject, do func(*stage) err
 	if err != nil {
 		return err
 	}
-	for _, text := range found {
-		st.warn("full_scan", "%s", text)
+	for _, w := range found {
+		st.add(w)
 	}
 	st.statements = work.NewStatements(s.Work, st.target)
 	if err := setSession(ctx, tx, s.Work); err != nil {
@@ -151,23 +152,18 @@ func findTable(ctx context.Context, tx pgx.Tx, schema, table string) (dbgen.Prev
 	return found, nil
 }
 
-// Warning is what a reviewer should know. Codes are stable; messages are not.
-type Warning struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-}
+// Warning is what a reviewer should know.
+type Warning = work.Warning
 
 func warning(code, format string, values ...any) Warning {
-	return Warning{code, fmt.Sprintf(format, values...)}
+	return Warning{Code: code, Message: fmt.Sprintf(format, values...)}
 }
 
-// warn notes a warning, each once.
-func (st *stage) warn(code, format string, values ...any) {
-	w := warning(code, format, values...)
-	for _, has := range st.warnings {
-		if has == w {
-			return
-		}
+func (st *stage) warn(code, format string, values ...any) { st.add(warning(code, format, values...)) }
+
+// add notes a warning, each once.
+func (st *stage) add(w Warning) {
+	if !slices.ContainsFunc(st.warnings, w.SameAs) {
+		st.warnings = append(st.warnings, w)
 	}
-	st.warnings = append(st.warnings, w)
 }

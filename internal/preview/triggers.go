@@ -9,8 +9,8 @@ import (
 
 const beforeRow = "before row"
 
-// triggers lists the triggers that the write can fire.
-func (st *stage) triggers(ctx context.Context, w *Write, oid uint32) error {
+// triggers lists the triggers that the write can fire, for as many rows of each sub-batch.
+func (st *stage) triggers(ctx context.Context, w *Write, oid uint32, rows float64) error {
 	found, err := queries.PreviewTableListTriggers(ctx, st.tx, oid)
 	if err != nil {
 		return fmt.Errorf("list the triggers of %s: %w", w.Table, err)
@@ -38,7 +38,8 @@ func (st *stage) triggers(ctx context.Context, w *Write, oid uint32) error {
 		case !t.IsEnabled:
 			st.warn("disabled_trigger", "the trigger %s of %s is disabled: what it keeps in order is not kept for the rows of this work", t.Name, t.TableName)
 		case t.IsPerRow:
-			st.warn("trigger_per_row", "the trigger %s of %s calls %s for each row: %d times for each sub-batch", t.Name, t.TableName, t.FunctionName, st.subBatchSize())
+			st.warn("trigger_per_row", "the trigger %s of %s calls %s for each row: about %.0f times for each sub-batch of %d rows, as the planner expects",
+				t.Name, t.TableName, t.FunctionName, rows, st.subBatchSize())
 		}
 	}
 	return nil

@@ -2,6 +2,8 @@ package preview_test
 
 import (
 	"context"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -34,11 +36,40 @@ func TestTriggersThatFireAreListed(t *testing.T) {
 	assert.Equal(t, []string{"a_row before row", "b_of_n after row", "e_disabled after row", "f_statement after statement", "g_replica after row"}, found)
 	assert.True(t, e.Writes[0].Triggers[1].IsDefiner)
 	assert.Equal(t, []string{"trigger_per_row", "trigger_per_row", "disabled_trigger", "disabled_trigger", "no_room"}, codes(e.Warnings))
-	assert.Contains(t, message(t, e.Warnings, "trigger_per_row"), "the trigger a_row of public.items calls public.f for each row: 1000 times for each sub-batch")
+	assert.Contains(t, message(t, e.Warnings, "trigger_per_row"), "the trigger a_row of public.items calls public.f for each row: about 1000 times for each sub-batch of 1000 rows")
 
 	e = w.explain(onItems(t, "DELETE FROM public.items AS i WHERE @batch(i)"))
 	require.Len(t, e.Writes[0].Triggers, 1)
 	assert.Equal(t, "f_statement", e.Writes[0].Triggers[0].Name)
+}
+
+func TestATriggerIsSaidToBeCalledAsOftenAsThePlanExpects(t *testing.T) {
+	w := setup(t, items, `
+		UPDATE public.items SET m = 1 WHERE id % 10 = 0;
+		ANALYZE public.items;
+		CREATE TABLE public.archive (LIKE public.items);
+		CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+		CREATE TRIGGER here AFTER DELETE OR UPDATE ON public.items FOR EACH ROW EXECUTE FUNCTION public.f();
+		CREATE TRIGGER there AFTER INSERT ON public.archive FOR EACH ROW EXECUTE FUNCTION public.f()`)
+	times := regexp.MustCompile(`about (\d+) times for each sub-batch of 1000 rows`)
+	calls := func(statement string) (found []float64) {
+		for _, each := range w.explain(onItems(t, statement)).Warnings {
+			if each.Code == "trigger_per_row" {
+				require.Regexp(t, times, each.Message)
+				number, err := strconv.ParseFloat(times.FindStringSubmatch(each.Message)[1], 64)
+				require.NoError(t, err)
+				found = append(found, number)
+			}
+		}
+		return found
+	}
+	updated := calls("UPDATE public.items AS i SET n = 1 WHERE @batch(i) AND i.m = 1")
+	require.Len(t, updated, 1)
+	assert.InDelta(t, 100, updated[0], 30)
+	moved := calls("WITH moved AS (DELETE FROM public.items AS i WHERE @batch(i) AND i.m = 1 RETURNING *) INSERT INTO public.archive SELECT * FROM moved")
+	require.Len(t, moved, 2, "where rows go, and where they come to be")
+	assert.InDelta(t, 100, moved[0], 30)
+	assert.InDelta(t, 100, moved[1], 30)
 }
 
 func TestTriggersOfPartitionsAreListedOnce(t *testing.T) {
@@ -96,7 +127,7 @@ func TestPlansAreJudged(t *testing.T) {
 		incrementAll: {"no_room"},
 		"UPDATE public.items AS i SET n = 1 FROM public.big AS b WHERE @batch(i) AND b.item = i.id":                                    {"full_scan", "no_room"},
 		"UPDATE public.items AS i SET n = (SELECT count(*) FROM public.big AS b WHERE b.item = i.id) WHERE @batch(i)":                  {"no_index", "no_room"},
-		"UPDATE public.items AS i SET n = 1 WHERE @batch(i) AND i.id IN (SELECT b.id FROM public.big AS b ORDER BY b.word LIMIT 5000)": {"sort", "full_scan", "no_room"},
+		"UPDATE public.items AS i SET n = 1 WHERE @batch(i) AND i.id IN (SELECT b.id FROM public.big AS b ORDER BY b.word LIMIT 5000)": {"full_scan", "sort", "no_room"},
 		"UPDATE public.items AS i SET note = (SELECT b.word FROM public.big AS b WHERE b.id = i.id) WHERE @batch(i)":                   {"no_room"},
 		"SELECT pg_catalog.length(i.note) FROM public.items AS i WHERE @batch(i)":                                                      {"no_write"},
 		"UPDATE public.items AS i SET n = 1 WHERE @batch(i) AND i.note <> ALL (SELECT b.word FROM public.big AS b WHERE b.id < 50)":    {"no_room"},

@@ -21,8 +21,8 @@ const (
 
 // writes describes every table that the statement writes to. Without a plan (an empty table, a work in Go) it is the work's own, and what is done
 // to it is taken from the statement's SET clauses, or unknown.
-func (st *stage) writes(ctx context.Context, plan *node, role dbgen.PreviewRoleRow) ([]Write, error) {
-	own := target{st.target.Schema, st.target.Table, unknown}
+func (st *stage) writes(ctx context.Context, plan *work.PlanNode, role dbgen.PreviewRoleRow) ([]Write, error) {
+	own := target{st.target.Schema, st.target.Table, unknown, float64(st.subBatchSize())}
 	targets := []target{own}
 	if plan != nil {
 		targets = writtenBy(*plan)
@@ -56,7 +56,7 @@ func (st *stage) write(ctx context.Context, t target, role dbgen.PreviewRoleRow)
 	if err := st.indexes(ctx, &w, table.TableOid); err != nil {
 		return w, err
 	}
-	if err := st.triggers(ctx, &w, table.TableOid); err != nil {
+	if err := st.triggers(ctx, &w, table.TableOid, t.rows); err != nil {
 		return w, err
 	}
 	if w.updates() {

@@ -100,7 +100,7 @@ func (e *Executor) checkWork(ctx context.Context, w *work.Work, target work.Targ
 		return err
 	}
 	for _, warning := range warnings {
-		e.log.Warn(warning, "migration", m.Name, "work", w.Name)
+		e.log.Warn(warning.Message, "migration", m.Name, "work", w.Name)
 	}
 	return nil
 }

@@ -18,9 +18,9 @@ type beginner interface {
 }
 
 // CheckWork proves that the work can run on the target with these arguments: they are all there and of their types, an index serves the scope,
-// the statement prepares, and its plan reads the target by an index of the cursor. It returns a [*DefinitionError] when not so; warnings are about what is
-// tolerable on a small table. Nothing is changed: it all happens in a transaction that is rolled back.
-func CheckWork(ctx context.Context, db beginner, w *Work, t Target, arguments Arguments) (warnings []string, err error) {
+// the statement prepares, and its plan reads the target by an index of the cursor and no large table again for each row. It returns a [*DefinitionError]
+// when not so; warnings are about what is tolerable on a small table. Nothing is changed: it all happens in a transaction that is rolled back.
+func CheckWork(ctx context.Context, db beginner, w *Work, t Target, arguments Arguments) (warnings []Warning, err error) {
 	if err := w.CheckArguments(arguments); err != nil {
 		return nil, invalid(dbgen.BBMMigrationFailureCodeInvalidArguments, "%s", err)
 	}
@@ -41,7 +41,7 @@ func inCheck(ctx context.Context, db beginner, w *Work, t Target, arguments Argu
 	return f(check{tx, dbgen.New(), w, t, NewStatements(w, t), arguments})
 }
 
-func (c check) checkAll(ctx context.Context) (warnings []string, err error) {
+func (c check) checkAll(ctx context.Context) (warnings []Warning, err error) {
 	if err := c.checkSession(ctx); err != nil {
 		return nil, err
 	}

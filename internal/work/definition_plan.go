@@ -2,7 +2,6 @@ package work
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,11 +19,14 @@ import (
 const largeTable = 100_000
 
 // explainPrefix asks for the plan alone; VERBOSE tells schemas and qualifies columns.
-const explainPrefix = "EXPLAIN (FORMAT JSON, VERBOSE, COSTS OFF) "
+const explainPrefix = "EXPLAIN (FORMAT JSON, VERBOSE) "
 
-// checkPlan judges how the statement reads the target for a range of it. An empty table has none, and passes. scoped are the indexes of the
-// work's scope, if it has one.
-func (c check) checkPlan(ctx context.Context, scoped []string) (warnings []string, err error) {
+// plansOfARun lets the tables be read as a run reads them, after a plan that shows what an index can do.
+const plansOfARun = "SET LOCAL enable_seqscan TO DEFAULT"
+
+// checkPlan judges how the statement reads the target for a range of it, and what it reads of other tables. An empty table has no range, and passes.
+// scoped are the indexes of the work's scope, if it has one.
+func (c check) checkPlan(ctx context.Context, scoped []string) (warnings []Warning, err error) {
 	r, err := c.firstRange(ctx)
 	if err != nil || r.Until == nil {
 		return nil, err
@@ -33,24 +35,57 @@ func (c check) checkPlan(ctx context.Context, scoped []string) (warnings []strin
 	if err != nil {
 		return nil, err
 	}
-	var text []byte
-	err = c.tx.QueryRow(ctx, explainPrefix+sql, append([]any{pgx.QueryExecModeDescribeExec}, values...)...).Scan(&text)
+	plans, err := c.plan(ctx, sql, values)
 	if err != nil {
-		return nil, c.blame(err, sql, len(explainPrefix), "plan the statement")
-	}
-	var plans []struct{ Plan planNode }
-	if err := json.Unmarshal(text, &plans); err != nil {
-		return nil, fmt.Errorf("read the plan of work %q: %w", c.work.Name, err)
+		return nil, err
 	}
 	parts, err := c.parts(ctx)
 	if err != nil {
 		return nil, err
 	}
 	judged := judgement{parts: parts, column: c.target.Columns[0].Name, scoped: scoped}
-	for _, root := range plans {
-		judged.judge(root.Plan)
+	for _, plan := range plans {
+		judged.judge(plan)
 	}
-	return c.verdict(judged)
+	if warnings, err = c.verdict(judged); err != nil {
+		return nil, err
+	}
+	if _, err := c.tx.Exec(ctx, plansOfARun); err != nil {
+		return nil, fmt.Errorf("plan as a run does: %w", err)
+	}
+	if plans, err = c.plan(ctx, sql, values); err != nil {
+		return nil, err
+	}
+	more, err := c.checkReads(ctx, plans)
+	return append(warnings, more...), err
+}
+
+// plan asks for the statement's plan.
+func (c check) plan(ctx context.Context, sql string, values []any) ([]PlanNode, error) {
+	var text []byte
+	err := c.tx.QueryRow(ctx, explainPrefix+sql, append([]any{pgx.QueryExecModeDescribeExec}, values...)...).Scan(&text)
+	if err != nil {
+		return nil, c.blame(err, sql, len(explainPrefix), "plan the statement")
+	}
+	return ReadPlans(text)
+}
+
+// checkReads refuses what reads a large table again and again, whatever its own table's plan is like: the tables count as they are now.
+func (c check) checkReads(ctx context.Context, plans []PlanNode) (warnings []Warning, err error) {
+	reads, err := FindReads(ctx, c.tx, plans...)
+	if err != nil {
+		return nil, err
+	}
+	subBatches := (c.target.Rows + DefaultSubBatchSize - 1) / DefaultSubBatchSize
+	for _, r := range reads {
+		if r.isIntolerable() {
+			return nil, invalid(dbgen.BBMMigrationFailureCodeInvalidWork, "%s: %s", c.work.file(), r.repeated())
+		}
+		if w := r.Warning(subBatches); w != nil && (r.isRepeated() || !r.isOf(c.target)) {
+			warnings = append(warnings, *w)
+		}
+	}
+	return warnings, nil
 }
 
 // firstRange is one sub-batch near the start of the table, with a lower bound where there are rows enough.
@@ -85,12 +120,12 @@ func (c check) firstRange(ctx context.Context) (Range, error) {
 }
 
 // verdict turns what the plan has shown into an error or a warning.
-func (c check) verdict(judged judgement) (warnings []string, err error) {
+func (c check) verdict(judged judgement) (warnings []Warning, err error) {
 	switch {
 	case judged.byIndex && judged.scoped != nil && !judged.byScope && c.target.Rows >= largeTable:
 		// On a small table another index may be as good, whatever the statement says.
-		return []string{fmt.Sprintf("%s: the statement does not read by the index of the scope, %s; a range covers all of its rows, "+
-			"also those outside of the scope, so repeat the scope in the statement", c.work.file(), WriteName(judged.scoped[0]))}, nil
+		return []Warning{{Code: "scope_unused", Message: fmt.Sprintf("%s: the statement does not read by the index of the scope, %s; a range covers all of its rows, "+
+			"also those outside of the scope, so repeat the scope in the statement", c.work.file(), WriteName(judged.scoped[0]))}}, nil
 	case judged.byIndex || judged.readers == 0 && judged.empty:
 		return nil, nil
 	case judged.readers == 0:
@@ -104,21 +139,7 @@ func (c check) verdict(judged judgement) (warnings []string, err error) {
 	if c.target.Rows >= largeTable {
 		return nil, invalid(dbgen.BBMMigrationFailureCodeInvalidWork, "%s", problem)
 	}
-	return []string{fmt.Sprintf("%s; with %d rows or more it is refused", problem, largeTable)}, nil
-}
-
-// planNode is what counts here of a node of EXPLAIN's JSON.
-type planNode struct {
-	NodeType      string     `json:"Node Type"`
-	Schema        string     `json:"Schema"`
-	Table         string     `json:"Relation Name"`
-	Alias         string     `json:"Alias"`
-	Index         string     `json:"Index Name"`
-	IndexCond     string     `json:"Index Cond"`
-	Filter        string     `json:"Filter"`
-	OneTimeFilter string     `json:"One-Time Filter"`
-	Rows          float64    `json:"Plan Rows"`
-	Plans         []planNode `json:"Plans"`
+	return []Warning{{Code: "full_scan", Message: fmt.Sprintf("%s; with %d rows or more it is refused", problem, largeTable)}}, nil
 }
 
 type part struct{ schema, table string }
@@ -148,7 +169,7 @@ type judgement struct {
 	empty   bool // some branch is known to have no row, so that it is not planned
 }
 
-func (j *judgement) judge(node planNode) {
+func (j *judgement) judge(node PlanNode) {
 	if node.NodeType == "Result" && node.OneTimeFilter == "false" {
 		j.empty = true
 	}
@@ -162,10 +183,10 @@ func (j *judgement) judge(node planNode) {
 }
 
 // isBounded looks for the index condition in the node, or for a bitmap scan in the nodes beneath.
-func (j *judgement) isBounded(node planNode, alias string) bool {
+func (j *judgement) isBounded(node PlanNode, alias string) bool {
 	mentioned := mentions(node.IndexCond, alias, j.column)
 	j.byScope = j.byScope || mentioned && slices.Contains(j.scoped, node.Index)
-	return mentioned || slices.ContainsFunc(node.Plans, func(child planNode) bool {
+	return mentioned || slices.ContainsFunc(node.Plans, func(child PlanNode) bool {
 		return strings.HasPrefix(child.NodeType, "Bitmap") && child.NodeType != "BitmapOr" && j.isBounded(child, alias)
 	})
 }

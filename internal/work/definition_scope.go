@@ -2,7 +2,6 @@ package work
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -34,7 +33,7 @@ func EstimateRows(ctx context.Context, db beginner, w *Work, t Target) (rows int
 
 // checkScope proves by the plan of a run's queries that the scope is the predicate of an index, however it is written, so that they walk over its
 // rows alone. It returns the names of the indexes that serve: one, or one for each partition.
-func (c check) checkScope(ctx context.Context) (indexes, warnings []string, err error) {
+func (c check) checkScope(ctx context.Context) (indexes []string, warnings []Warning, err error) {
 	if c.work.Scope == "" {
 		return nil, nil, nil
 	}
@@ -44,7 +43,7 @@ func (c check) checkScope(ctx context.Context) (indexes, warnings []string, err 
 		case err != nil:
 			return err
 		case seen.readers == 0 && c.target.Partitioned:
-			warnings = []string{fmt.Sprintf("%s: no partition of %s can hold a row of the scope", c.work.scopeFile(), c.target.Name)}
+			warnings = []Warning{{Code: "empty_scope", Message: fmt.Sprintf("%s: no partition of %s can hold a row of the scope", c.work.scopeFile(), c.target.Name)}}
 			return nil
 		case seen.readers == 0:
 			return invalid(dbgen.BBMMigrationFailureCodeInvalidWork,
@@ -75,7 +74,7 @@ func (c check) streaming(ctx context.Context, f func(check) error) (err error) {
 
 // planOfScope plans the query for the last key. It has no condition but the scope, so whatever condition the plan has is left of the scope.
 func (c check) planOfScope(ctx context.Context) (scopePlan, error) {
-	return c.planOfWalk(ctx, c.statements.LastKey(), nil, func(node planNode) string {
+	return c.planOfWalk(ctx, c.statements.LastKey(), nil, func(node PlanNode) string {
 		for _, condition := range []string{node.IndexCond, node.Filter, node.OneTimeFilter} {
 			if condition != "" && condition != "false" {
 				return condition
@@ -96,7 +95,7 @@ func (c check) checkBoundary(ctx context.Context) error {
 		return c.blameScope(err, "read the last key of")
 	}
 	sql, values := c.statements.Boundary(Range{Until: last}, DefaultSubBatchSize, DefaultBatchSize)
-	seen, err := c.planOfWalk(ctx, sql, values, func(node planNode) string {
+	seen, err := c.planOfWalk(ctx, sql, values, func(node PlanNode) string {
 		if node.Table == "" {
 			return "" // the query's own
 		}
@@ -119,27 +118,27 @@ type scopePlan struct {
 }
 
 // planOfWalk plans a query of the walk. rest tells what of the scope a node leaves to be tested row by row, "" for nothing.
-func (c check) planOfWalk(ctx context.Context, sql string, values []any, rest func(planNode) string) (scopePlan, error) {
+func (c check) planOfWalk(ctx context.Context, sql string, values []any, rest func(PlanNode) string) (scopePlan, error) {
 	seen := scopePlan{}
 	var text []byte
-	err := c.tx.QueryRow(ctx, "EXPLAIN (FORMAT JSON, VERBOSE) "+sql, append([]any{pgx.QueryExecModeDescribeExec}, values...)...).Scan(&text)
+	err := c.tx.QueryRow(ctx, explainPrefix+sql, append([]any{pgx.QueryExecModeDescribeExec}, values...)...).Scan(&text)
 	if err != nil {
 		return seen, c.blameScope(err, "plan")
 	}
-	var plans []struct{ Plan planNode }
-	if err := json.Unmarshal(text, &plans); err != nil {
-		return seen, fmt.Errorf("read the plan of the scope of work %q: %w", c.work.Name, err)
+	plans, err := ReadPlans(text)
+	if err != nil {
+		return seen, fmt.Errorf("the scope of work %q: %w", c.work.Name, err)
 	}
 	if seen.parts, err = c.parts(ctx); err != nil {
 		return seen, err
 	}
-	for _, root := range plans {
-		seen.look(root.Plan, rest)
+	for _, plan := range plans {
+		seen.look(plan, rest)
 	}
 	return seen, nil
 }
 
-func (s *scopePlan) look(node planNode, rest func(planNode) string) {
+func (s *scopePlan) look(node PlanNode, rest func(PlanNode) string) {
 	reads := s.parts[part{node.Schema, node.Table}]
 	if reads {
 		s.readers++

@@ -189,7 +189,7 @@ func TestAStatementThatForgetsTheScopeIsAWarning(t *testing.T) {
 	warnings, err = checked(t, conn, w, nil)
 	require.NoError(t, err)
 	require.Len(t, warnings, 1)
-	assert.Contains(t, warnings[0], "works/w.sql: the statement does not read by the index of the scope, sparse; a range covers all of its rows")
+	assert.Contains(t, warnings[0].Message, "works/w.sql: the statement does not read by the index of the scope, sparse; a range covers all of its rows")
 }
 
 func TestScopesOfPartitionedTablesWithCompositeCursors(t *testing.T) {
@@ -224,5 +224,5 @@ func TestScopesOfPartitionedTablesWithCompositeCursors(t *testing.T) {
 	warnings, err := checked(t, conn, fresh, nil)
 	require.NoError(t, err)
 	require.Len(t, warnings, 1)
-	assert.Contains(t, warnings[0], "works/w.sql:4: no partition of public.fresh can hold a row of the scope")
+	assert.Contains(t, warnings[0].Message, "works/w.sql:4: no partition of public.fresh can hold a row of the scope")
 }

@@ -36,7 +36,7 @@ func withUsers(t *testing.T, rows int) *pgx.Conn {
 	return conn
 }
 
-func checked(t *testing.T, conn *pgx.Conn, w *Work, values map[string]string) ([]string, error) {
+func checked(t *testing.T, conn *pgx.Conn, w *Work, values map[string]string) ([]Warning, error) {
 	t.Helper()
 	target, err := Resolve(t.Context(), conn, w)
 	require.NoError(t, err)
@@ -169,7 +169,7 @@ func TestAFullScanIsRefusedOnALargeTableAndAWarningOnASmallOne(t *testing.T) {
 	warnings, err := CheckWork(t.Context(), conn, hidden, target, arguments)
 	require.NoError(t, err)
 	require.Len(t, warnings, 1)
-	assert.Contains(t, warnings[0], "works/w.sql: the statement reads all of public.users for each sub-batch")
+	assert.Contains(t, warnings[0].Message, "works/w.sql: the statement reads all of public.users for each sub-batch")
 
 	target.Rows = largeTable
 	_, err = CheckWork(t.Context(), conn, hidden, target, arguments)
