@@ -7,31 +7,23 @@ SELECT *
 FROM bbm.fleet_settings AS f
 WHERE f.id;
 
--- name: FleetSetEnabled :one
--- Turns the feature flag on or off for every runner of the database.
--- Called by: control.SetEnabled.
--- Index: fleet_settings_pkey.
+-- name: FleetSet :exec
+-- Sets execution_enabled or slots for every runner of the database as SQL would, and so notes it in the history. A runner in a slot above the number ends
+-- its job first.
+-- Called by: control.SetEnabled, control.SetSlots.
+-- Index: none here; the function reads the one row.
 -- Locks: the row, until commit.
-UPDATE bbm.fleet_settings AS f
-SET
-    execution_enabled = @execution_enabled,
-    changed_by = @changed_by,
-    reason = sqlc.narg('reason')::text,
-    updated_at = now()
-WHERE f.id
-RETURNING *;
+SELECT bbm.set_fleet(setting => @setting::text, value => @value::text, reason => sqlc.narg('reason')::text);
 
--- name: FleetSetSlots :one
--- Sets how many jobs the whole fleet may execute at once; a runner in a slot above the number ends its job first.
--- Called by: control.SetSlots.
--- Index: fleet_settings_pkey.
--- Locks: the row, until commit.
-UPDATE bbm.fleet_settings AS f
-SET
-    slots = @slots,
-    updated_at = now()
-WHERE f.id
-RETURNING *;
+-- name: FleetChangeList :many
+-- The changes of what holds for every runner, in order.
+-- Called by: control.(*Control).FleetChanges.
+-- Index: setting_changes_migration_idx.
+-- Locks: nothing.
+SELECT *
+FROM bbm.setting_changes AS s
+WHERE s.batched_background_migration_id IS NULL
+ORDER BY s.id;
 
 -- name: ServerCheck :one
 -- Whether a runner can serve here: the version of our tables, and whether the server only follows another one (nothing can be written then).

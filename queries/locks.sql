@@ -86,13 +86,14 @@ WHERE p.database = current_database();
 -- Locks: nothing.
 SELECT pg_notify('bbm_wake', '');
 
--- name: LogPartitionsMaintain :many
--- Makes the months of the log ahead and drops those past retention; no row when there was nothing to do or another runner is at it.
--- Called by: runner.(*Executor).maintain.
+-- name: LogPartitionsMaintain :one
+-- Makes or drops one month of the log and says which; no row when there was nothing to do or another runner is at it.
+-- Called by: runner.(*Executor).maintain, until there is nothing to do.
 -- Index: none.
--- Locks: the default partition of the log and the jobs table while a month is attached or dropped, each waited for at most a second.
+-- Locks: to make a month, its default partition and, against changes of its definition, the jobs table; to drop one, the whole log; for that moment, and
+-- each waited for at most a second.
 SELECT p.action::text AS action, p.partition_name::text AS partition_name
-FROM bbm.maintain_log_partitions(make_interval(months => @retention_months::integer)) AS p;
+FROM bbm.maintain_log(@retention_months::integer) AS p;
 
 -- name: SessionSet :one
 -- Pins the search_path and the time zone that the header of a work names, for the session.

@@ -30,3 +30,13 @@ SELECT *
 FROM bbm.batched_background_migration_transition_logs AS t
 WHERE t.batched_background_migration_id = @migration_id
 ORDER BY t.id;
+
+-- name: SettingChangeList :many
+-- The changes of the settings of a migration, in order.
+-- Called by: control.(*Control).SettingChanges.
+-- Index: setting_changes_migration_idx.
+-- Locks: nothing.
+SELECT *
+FROM bbm.setting_changes AS s
+WHERE s.batched_background_migration_id = @migration_id::bigint
+ORDER BY s.id;

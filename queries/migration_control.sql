@@ -1,6 +1,6 @@
 -- name: ChangedBySet :exec
--- Says for whom this transaction enqueues, where that is not the role of the database.
--- Called by: control.(*Control).Enqueue.
+-- Says for whom this transaction acts, where that is not the role of the database.
+-- Called by: control.(*Control).Enqueue, control.(*Control).acting.
 -- Index: none.
 -- Locks: nothing.
 SELECT set_config('bbm.changed_by', @changed_by::text, true);
@@ -34,9 +34,17 @@ WHERE m.name = @name
 ORDER BY m.id
 FOR UPDATE;
 
+-- name: MigrationSet :exec
+-- Sets one setting of a migration as SQL would, and so notes it in the history; jobs that are running read sub_batch_size and pause again after each
+-- sub-batch. Raises undefined_object where there is no such migration, object_not_in_prerequisite_state where it has ended.
+-- Called by: control.(*Control).Set.
+-- Index: none here; the function finds the migration by its name.
+-- Locks: the row of the migration, until commit.
+SELECT bbm.set(name => @name::text, setting => @setting::text, value => @value::text, reason => sqlc.narg('reason')::text);
+
 -- name: MigrationTune :exec
 -- Sets what is given of the tuning; jobs that are running read sub_batch_size and pause again after each sub-batch.
--- Called by: control.(*Control).Set, control.(*Control).Enqueue, which hold the row.
+-- Called by: control.(*Control).Enqueue, which holds the row.
 -- Index: batched_background_migrations_pkey.
 -- Locks: the row of the migration, until commit.
 UPDATE bbm.batched_background_migrations AS m

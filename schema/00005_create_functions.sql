@@ -245,7 +245,7 @@ SELECT FROM bbm.maintain_log_partitions('100 years');
 -- +goose Down
 DROP FUNCTION bbm.assert_finished(text);
 DROP FUNCTION bbm.enqueue(text, regclass, text, jsonb, integer, integer, boolean);
-DROP FUNCTION bbm.maintain_log_partitions(interval, timestamptz);
+DROP FUNCTION IF EXISTS bbm.maintain_log_partitions(interval, timestamptz);
 DROP FUNCTION bbm.assert_target(text, oid);
 DROP FUNCTION bbm.assert_fence(boolean);
 DROP FUNCTION bbm.work_lock_key(text, text);

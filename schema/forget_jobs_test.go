@@ -20,6 +20,8 @@ func TestJobsOfMigrationsThatEndedBeforeTheRetentionAreForgotten(t *testing.T) {
 		w.exec(`SELECT bbm.enqueue('count', 'public.items', $1)`, m.name)
 		w.exec(`UPDATE bbm.batched_background_migrations SET status = $2::text::bbm.migration_status, updated_at = now() - $3::text::interval,
 			finished_at = CASE WHEN $2 = 'finished' THEN now() - $3::text::interval END WHERE name = $1`, m.name, m.status, m.ended)
+		w.exec(`UPDATE bbm.batched_background_migration_transition_logs SET created_at = now() - $2::text::interval
+			WHERE batched_background_migration_id = (SELECT id FROM bbm.batched_background_migrations WHERE name = $1)`, m.name, m.ended)
 		w.exec(`INSERT INTO bbm.batched_background_migration_jobs (batched_background_migration_id, until_key, status, finished_at)
 			SELECT m.id, ARRAY[i::text], 'succeeded', now() FROM bbm.batched_background_migrations AS m, generate_series(1, 6000) AS i WHERE m.name = $1`, m.name)
 	}

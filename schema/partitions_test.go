@@ -13,10 +13,17 @@ const (
 	maintained = `SELECT action || ' ' || right(partition_name, 7) FROM bbm.maintain_log_partitions($1::interval, $2::timestamptz)`
 )
 
-// maintain looks after the partitions as if it were another time, and returns what it did.
-func (w *world) maintain(retention, at string) []string {
+// maintain looks after the partitions as if it were another time, until nothing is left to do, and returns what it did.
+func (w *world) maintain(retention, at string) (done []string) {
 	w.t.Helper()
-	return list[string](w, maintained, retention, at)
+	for {
+		step := list[string](w, maintained, retention, at)
+		if len(step) == 0 {
+			return done
+		}
+		require.Len(w.t, step, 1, "a transaction does one thing")
+		done = append(done, step...)
+	}
 }
 
 // months are the partitions that there are, but for the default one.
@@ -98,8 +105,21 @@ func TestRowsOfTheDefaultPartitionAreMovedToTheirMonth(t *testing.T) {
 func TestRowsOfTheDefaultPartitionPastRetentionGoToo(t *testing.T) {
 	w := setupJob(t)
 	w.log("2030-01-01 00:00:00Z", "2031-06-01 00:00:00Z")
-	w.maintain("6 months", "2031-11-15Z")
+	require.Contains(t, w.maintain("6 months", "2031-11-15Z"), "trimmed default")
 	require.Equal(t, []string{"2031-06-01 00:00:00.000000 in default"}, w.logged())
+}
+
+// Else the locks of all would be held until the last of them is gone.
+func TestEachMonthIsDroppedInATransactionOfItsOwn(t *testing.T) {
+	w := setupJob(t)
+	w.maintain("100 years", "2031-01-15Z")
+	w.maintain("100 years", "2031-09-15Z") // makes those ahead, so that only months to drop are left
+	other := w.another()
+	w.exec(`BEGIN`)
+	require.Equal(t, []string{"dropped 2031_01"}, list[string](w, maintained, "1 month", "2031-09-15Z"))
+	w.exec(`COMMIT`)
+	require.Equal(t, []string{"dropped 2031_02"}, list[string](other, maintained, "1 month", "2031-09-15Z"))
+	require.Equal(t, []string{"dropped 2031_03", "dropped 2031_04"}, w.maintain("1 month", "2031-09-15Z"))
 }
 
 func TestMonthsAreThoseOfUTCWhateverTheSessionsSettings(t *testing.T) {
@@ -121,6 +141,7 @@ func TestASecondCallerAtTheSameTimeReturnsAtOnce(t *testing.T) {
 	other.exec(`SELECT pg_advisory_lock(1650617605, 0)`)
 	require.Empty(t, w.maintain("6 months", "2031-11-15Z"))
 	require.Empty(t, w.months())
+	require.Empty(t, list[string](w, `SELECT action FROM bbm.maintain_log(6)`))
 	other.exec(`SELECT pg_advisory_unlock(1650617605, 0)`)
 	require.Len(t, w.maintain("6 months", "2031-11-15Z"), 4)
 }
@@ -160,8 +181,49 @@ func TestASubBatchInProgressKeepsNoPartitionFromBeingMadeOrDropped(t *testing.T)
 	subBatch.exec(`ROLLBACK`)
 }
 
+func TestALockThatIsNotHadUndoesNoEarlierMonth(t *testing.T) {
+	w := setupJob(t)
+	w.maintain("100 years", "2031-01-15Z")
+	w.maintain("100 years", "2031-09-15Z")
+	require.Equal(t, []string{"dropped 2031_01"}, list[string](w, maintained, "1 month", "2031-09-15Z"))
+	other := w.another()
+	other.exec(`BEGIN`)
+	other.exec(`SELECT FROM ` + logs + ` LIMIT 0`)
+	require.Equal(t, "55P03", w.refused(maintained, "1 month", "2031-09-15Z").Code)
+	require.NotContains(t, w.months(), "2031_01")
+	require.Contains(t, w.months(), "2031_02")
+}
+
 func TestANegativeOrMissingRetentionIsRefused(t *testing.T) {
 	w := setup(t)
-	require.Equal(t, "22023", w.refused(`SELECT bbm.maintain_log_partitions('-1 day')`).Code)
-	require.Equal(t, "22023", w.refused(`SELECT bbm.maintain_log_partitions(NULL)`).Code)
+	for _, call := range []string{
+		`SELECT bbm.maintain_log_partitions('-1 day', now())`, `SELECT bbm.maintain_log_partitions(NULL, now())`,
+		`SELECT bbm.maintain_log_partitions('1 year', NULL)`,
+	} {
+		require.Equal(t, "22023", w.refused(call).Code, call)
+	}
+}
+
+// What a role may call has the server's clock, and keeps the whole month before this one.
+func TestWhatARunnerCallsKeepsAWholeMonth(t *testing.T) {
+	w := setupJob(t)
+	for _, months := range []string{`0`, `-1`, `NULL`, `-2147483648`} {
+		refusal := w.refused(`SELECT bbm.maintain_log(` + months + `)`)
+		require.Equal(t, "22023", refusal.Code, months)
+		require.Equal(t, "the history of jobs is kept for at least one whole month", refusal.Message)
+	}
+	const before = `SELECT to_char(date_trunc('month', now() AT TIME ZONE 'UTC') - make_interval(months => $1), 'YYYY_MM')`
+	three, lastMonth := one[string](w, before, 3), one[string](w, before, 1)
+	for _, monthsAgo := range []int{4, 0} {
+		w.maintain("100 years", one[string](w, `SELECT (now() - make_interval(months => $1))::text`, monthsAgo))
+	}
+	require.Contains(t, w.months(), three)
+	for one[int](w, `SELECT count(*) FROM bbm.maintain_log(1)`) > 0 {
+	}
+	require.NotContains(t, w.months(), three)
+	require.Contains(t, w.months(), lastMonth)
+	require.Len(t, w.months(), 5, "last month, this one and three ahead")
+	for one[int](w, `SELECT count(*) FROM bbm.maintain_log(2147483647)`) > 0 {
+	}
+	require.Len(t, w.months(), 5)
 }

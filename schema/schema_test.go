@@ -159,7 +159,7 @@ func TestARoleThatMayNotCreateSchemasGoesUpWhereTheSchemaExists(t *testing.T) {
 	w.exec(`GRANT USAGE, CREATE ON SCHEMA bbm TO ` + name)
 	require.Equal(t, files(t), up(t, in(w.url)))
 	mine := connected(t, in(w.url))
-	mine.exec(`SELECT bbm.maintain_log_partitions('1 year')`)
+	mine.exec(`SELECT bbm.maintain_log(12)`)
 	require.NotEmpty(t, down(t, in(w.url)))
 	require.NotEmpty(t, up(t, in(w.url)))
 }

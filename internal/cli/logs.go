@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -10,33 +12,75 @@ import (
 )
 
 func (a *app) newLogsCommand() *cobra.Command {
-	var asJSON, ofMigration bool
+	var asJSON, ofMigration, ofSettings, ofFleet bool
 	cmd := &cobra.Command{
-		Use:   "logs NAME",
-		Short: "Show the history of a migration and of its jobs",
-		Long: `Shows every change of status: those of the migration, with who made them and why, and those of its jobs, with what went wrong. --json prints those
-of the jobs; with --migration those of the migration itself.`,
+		Use:   "logs NAME | --fleet",
+		Short: "Show the history of a migration and of its jobs, or of the fleet",
+		Long: `Shows every change of status: those of the migration and of its settings, with who made them and why, and those of its jobs, with what went wrong.
+--json prints those of the jobs; with --migration those of the migration itself, with --settings those of its settings. --fleet shows the changes of what
+holds for all runners: the flag and the slots.
+
+Who is what the client says; "as ROLE" beside it is the role by which it connected, where that is another.`,
 		Example: fmt.Sprintf(`  %[1]s logs users_email_lower
   %[1]s logs users_email_lower --json
-  %[1]s logs users_email_lower --migration`, a.Name),
-		Args:              takes("NAME"),
+  %[1]s logs users_email_lower --migration
+  %[1]s logs --fleet`, a.Name),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if ofFleet {
+				return takes()(cmd, args)
+			}
+			return takes("NAME")(cmd, args)
+		},
 		ValidArgsFunction: a.completeMigrations(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withControl(cmd.Context(), nil, func(c *control.Control) error {
+				switch {
+				case ofFleet:
+					return a.fleetLogs(cmd.Context(), c, asJSON)
+				case ofSettings:
+					return a.settingLogs(cmd.Context(), c, args[0], asJSON)
+				}
 				return a.logs(cmd.Context(), c, args[0], asJSON, ofMigration)
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print an array of rows under the names of the table's columns")
-	cmd.Flags().BoolVar(&ofMigration, "migration", false, "only the changes of the migration itself")
+	flags := cmd.Flags()
+	flags.BoolVar(&asJSON, "json", false, "print an array of rows under the names of the table's columns")
+	flags.BoolVar(&ofMigration, "migration", false, "only the changes of the migration's own status")
+	flags.BoolVar(&ofSettings, "settings", false, "only the changes of the migration's settings")
+	flags.BoolVar(&ofFleet, "fleet", false, "the changes of what holds for all runners")
+	cmd.MarkFlagsMutuallyExclusive("migration", "settings", "fleet")
 	return cmd
 }
 
-var logHeadings = []string{"TIME", "JOB", "FROM", "TO", "ATTEMPT", "DETAILS"}
+var (
+	logHeadings     = []string{"TIME", "JOB", "FROM", "TO", "ATTEMPT", "DETAILS"}
+	settingHeadings = []string{"TIME", "SETTING", "FROM", "TO", "DETAILS"}
+)
 
-// logs merges the two histories by time; the migration's own is short, so it is held whole.
+func (a *app) fleetLogs(ctx context.Context, c *control.Control, asJSON bool) error {
+	changes, err := c.FleetChanges(ctx)
+	if err != nil {
+		return err
+	}
+	return a.streamRows(asJSON, settingHeadings, func(out *rows) error { return addRows(out, changes, settingCells) })
+}
+
+func (a *app) settingLogs(ctx context.Context, c *control.Control, name string, asJSON bool) error {
+	changes, err := c.SettingChanges(ctx, name)
+	if err != nil {
+		return err
+	}
+	return a.streamRows(asJSON, settingHeadings, func(out *rows) error { return addRows(out, changes, settingCells) })
+}
+
+// logs merges the histories by time; those of the migration and of its settings are short, so they are held whole.
 func (a *app) logs(ctx context.Context, c *control.Control, name string, asJSON, ofMigration bool) error {
 	own, err := c.MigrationLogs(ctx, name)
+	if err != nil {
+		return err
+	}
+	changes, err := c.SettingChanges(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -47,13 +91,14 @@ func (a *app) logs(ctx context.Context, c *control.Control, name string, asJSON,
 		case asJSON:
 			return c.Logs(ctx, name, func(page []control.LogRow) error { return addRows(out, page, jobLogCells) })
 		}
+		events := ownEvents(own, changes)
 		err := c.Logs(ctx, name, func(page []control.LogRow) error {
 			lines := make([][]string, 0, len(page))
 			for _, row := range page {
 				// What one transaction did to both began with the migration.
-				for len(own) > 0 && !own[0].CreatedAt.After(row.CreatedAt) {
-					lines = append(lines, migrationLogCells(own[0]))
-					own = own[1:]
+				for len(events) > 0 && !events[0].at.After(row.CreatedAt) {
+					lines = append(lines, events[0].cells)
+					events = events[1:]
 				}
 				lines = append(lines, jobLogCells(row))
 			}
@@ -63,8 +108,28 @@ func (a *app) logs(ctx context.Context, c *control.Control, name string, asJSON,
 		if err != nil {
 			return err
 		}
-		return addRows(out, own, migrationLogCells)
+		return addRows(out, events, func(e ownEvent) []string { return e.cells })
 	})
+}
+
+// ownEvent is a line of the history that is about no job.
+type ownEvent struct {
+	at    time.Time
+	cells []string
+}
+
+// ownEvents merges what happened to a migration's status and to its settings.
+func ownEvents(own []control.MigrationLogRow, changes []control.SettingChange) []ownEvent {
+	events := make([]ownEvent, 0, len(own)+len(changes))
+	for _, row := range own {
+		events = append(events, ownEvent{row.CreatedAt, migrationLogCells(row)})
+	}
+	for _, change := range changes {
+		cells := settingCells(change)
+		events = append(events, ownEvent{change.CreatedAt, []string{cells[0], "", cells[2], cells[3], "", change.Setting + " set " + cells[4]}})
+	}
+	slices.SortStableFunc(events, func(a, b ownEvent) int { return a.at.Compare(b.at) })
+	return events
 }
 
 func jobLogCells(l control.LogRow) []string {
@@ -75,9 +140,23 @@ func jobLogCells(l control.LogRow) []string {
 }
 
 func migrationLogCells(l control.MigrationLogRow) []string {
-	details := "by " + l.ChangedBy
-	if l.Reason != nil {
-		details += ": " + clip(*l.Reason, longText)
+	return []string{instant(l.CreatedAt), "", optional(l.PreviousStatus, verbatim), l.NextStatus, "", byWhom(l.ChangedBy, l.SessionRole, l.Reason)}
+}
+
+func settingCells(s control.SettingChange) []string {
+	return []string{
+		instant(s.CreatedAt), s.Setting, optional(s.OldValue, verbatim), optional(s.NewValue, verbatim), byWhom(s.ChangedBy, &s.SessionRole, s.Reason),
 	}
-	return []string{instant(l.CreatedAt), "", optional(l.PreviousStatus, verbatim), l.NextStatus, "", details}
+}
+
+// byWhom says who made a change, by which role where that is another, and why.
+func byWhom(changedBy string, role, reason *string) string {
+	details := "by " + changedBy
+	if role != nil && *role != changedBy {
+		details += " as " + *role
+	}
+	if reason != nil {
+		details += ": " + clip(*reason, longText)
+	}
+	return details
 }

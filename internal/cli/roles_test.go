@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/bbm-runner/bbm-runner/internal/control"
 	"github.com/bbm-runner/bbm-runner/internal/dbtest"
 )
 
@@ -103,10 +105,21 @@ var wholeSchema = []string{
 	`CREATE TABLE bbm.mine (id int)`, `CREATE FUNCTION bbm.mine() RETURNS int LANGUAGE sql RETURN 1`, `DROP TABLE bbm.fleet_settings`,
 	`ALTER TABLE bbm.batched_background_migrations ADD COLUMN mine int`, `TRUNCATE bbm.batched_background_migration_jobs`,
 	`CREATE TRIGGER mine BEFORE INSERT ON bbm.batched_background_migrations EXECUTE FUNCTION suppress_redundant_updates_trigger()`,
-	`ALTER FUNCTION bbm.maintain_log_partitions(interval, timestamptz) RESET search_path`,
+	`ALTER FUNCTION bbm.maintain_log(integer) RESET search_path`, `SELECT bbm.maintain_log_partitions('0', '2100-01-01')`,
 	`UPDATE bbm.batched_background_migration_job_transition_logs SET attempt = 0`, `DELETE FROM bbm.batched_background_migration_job_transition_logs`,
 	`UPDATE bbm.batched_background_migration_transition_logs SET reason = ''`, `DELETE FROM bbm.batched_background_migration_transition_logs`,
+	`UPDATE bbm.setting_changes SET reason = ''`, `DELETE FROM bbm.setting_changes`, `TRUNCATE bbm.setting_changes`,
+	`INSERT INTO bbm.setting_changes (setting, changed_by) VALUES ('slots', 'somebody')`,
+	`TRUNCATE bbm.batched_background_migration_job_transition_logs`, `TRUNCATE bbm.batched_background_migrations CASCADE`,
+	`UPDATE bbm.fleet_settings SET execution_enabled = true`,
 	`UPDATE bbm.goose_db_version SET version_id = 0`,
+	// Whose session it was, and the order, are the database's to say.
+	`INSERT INTO bbm.batched_background_migration_transition_logs (batched_background_migration_id, next_status, changed_by, session_role)
+		SELECT id, 'active', 'somebody', 'postgres' FROM bbm.batched_background_migrations`,
+	`INSERT INTO bbm.batched_background_migration_transition_logs (id, batched_background_migration_id, next_status, changed_by) OVERRIDING SYSTEM VALUE
+		SELECT 1, id, 'active', 'somebody' FROM bbm.batched_background_migrations`,
+	`INSERT INTO bbm.batched_background_migration_job_transition_logs (id, batched_background_migration_job_id, next_status, attempt) OVERRIDING SYSTEM VALUE
+		SELECT 1, id, 'pending', 1 FROM bbm.batched_background_migration_jobs`,
 }
 
 func TestAViewerLooksAndDoesNothingElse(t *testing.T) {
@@ -132,7 +145,7 @@ func TestAViewerLooksAndDoesNothingElse(t *testing.T) {
 		{"set", "--fleet", "slots=2"}, {"enable"}, {"disable", "--reason", "r"}, {"delete", "done"},
 	} {
 		line := viewer.refused(args...)
-		assert.Contains(t, line, "permission denied for table ", args)
+		assert.Regexp(t, "permission denied for (table|function) ", line, args)
 		assert.Contains(t, line, grant("bbm_operator"), args)
 	}
 	line := viewer.refused("run", "--until-idle")
@@ -143,7 +156,7 @@ func TestAViewerLooksAndDoesNothingElse(t *testing.T) {
 	line = viewer.refused("enqueue", "increment", "--name", "new")
 	assert.Contains(t, line, "permission denied")
 	assert.Contains(t, line, grant("bbm_operator"))
-	s.mayNot("viewer", append(wholeSchema, `SELECT bbm.enqueue('increment', 'app.items')`, `SELECT bbm.maintain_log_partitions('1 day')`, `SELECT bbm.assert_fence(true)`)...)
+	s.mayNot("viewer", append(wholeSchema, `SELECT bbm.enqueue('increment', 'app.items')`, `SELECT bbm.maintain_log(6)`, `SELECT bbm.assert_fence(true)`)...)
 	dbtest.CheckHistory(t, s.conn, "done")
 }
 
@@ -160,7 +173,7 @@ func TestAnOperatorActsWithoutRightsOnTheApplicationsTables(t *testing.T) {
 	} {
 		operator.ok(args...)
 	}
-	s.mayNot("operator", append(wholeSchema, `SELECT FROM app.items`, `UPDATE app.items SET n = 1`, `SELECT bbm.maintain_log_partitions('1 day')`)...)
+	s.mayNot("operator", append(wholeSchema, `SELECT FROM app.items`, `UPDATE app.items SET n = 1`, `SELECT bbm.maintain_log(6)`)...)
 	assert.Contains(t, operator.refused("run"), fmt.Sprintf(`GRANT bbm_runner TO "%s"`, s.name("operator")))
 
 	// What enqueue takes beside: the rights to do what the work does. bbm.enqueue takes the right to look.
@@ -175,6 +188,20 @@ func TestAnOperatorActsWithoutRightsOnTheApplicationsTables(t *testing.T) {
 	s.exec(`GRANT UPDATE (n) ON app.items TO ` + s.name("operator"))
 	assert.Equal(t, "new\n", operator.ok("enqueue", "increment", "--name", "new"))
 	dbtest.CheckHistory(t, s.conn, "increment")
+
+	// Whatever it says of itself, the history has its role, and why.
+	operator.ok("set", "increment", "pause=2s", "--reason", "replica lag")
+	operator.ok("set", "--fleet", "slots=3", "--reason", "the night")
+	role := s.name("operator")
+	assert.Regexp(t, ` 00:00:01 +00:00:02 +pause set by .+ as `+role+`: replica lag\n`, s.ok("logs", "increment"))
+	assert.Regexp(t, `by .+ as `+role+`: r\n`, s.ok("logs", "increment", "--migration"))
+	assert.Regexp(t, `(?s)slots +1 +2 +by .*execution_enabled +true +false +by .+ as `+role+`: r\n.*execution_enabled +false +true .*slots +2 +3 .* as `+role+`: the night\n`, s.ok("logs", "--fleet"))
+	var changes []control.SettingChange
+	require.NoError(t, json.Unmarshal([]byte(s.ok("logs", "increment", "--settings", "--json")), &changes))
+	last := changes[len(changes)-1]
+	assert.Equal(t, []string{"pause", "00:00:01", "00:00:02", role, "replica lag"}, []string{last.Setting, *last.OldValue, *last.NewValue, last.SessionRole, *last.Reason})
+	require.NoError(t, json.Unmarshal([]byte(s.ok("logs", "--fleet", "--json")), &changes))
+	assert.Nil(t, changes[0].MigrationID)
 }
 
 func TestARunnerRunsWithRightsOnItsTargetsAndCannotChangeTheSchema(t *testing.T) {
@@ -195,8 +222,22 @@ func TestARunnerRunsWithRightsOnItsTargetsAndCannotChangeTheSchema(t *testing.T)
 	for _, name := range []string{"increment", "closed"} {
 		dbtest.CheckHistory(t, s.conn, name)
 	}
-	s.mayNot("runner", append(wholeSchema, `DELETE FROM bbm.batched_background_migrations`, `UPDATE bbm.fleet_settings SET slots = 9`,
-		`SELECT bbm.enqueue('increment', 'app.items')`, `SELECT FROM app.closed`, `DELETE FROM app.items`)...)
+	s.mayNot("runner", append(wholeSchema, `DELETE FROM bbm.batched_background_migrations`, `DELETE FROM bbm.batched_background_migration_jobs`, `UPDATE bbm.fleet_settings SET slots = 9`,
+		`SELECT bbm.enqueue('increment', 'app.items')`, `SELECT FROM app.closed`, `DELETE FROM app.items`,
+		`SELECT bbm.enable()`, `SELECT bbm.set_fleet('slots', '9')`, `SELECT bbm.set('increment', 'pause', '1s')`)...)
+
+	// It makes and drops months, but no call of it empties the history.
+	before := one[int64](s.world, "SELECT count(*) FROM bbm.batched_background_migration_job_transition_logs")
+	require.Positive(t, before)
+	conn := dbtest.Connect(t, s.as("runner").url)
+	for _, months := range []string{"-1", "0", "1", "2147483647"} {
+		_, _ = conn.Exec(t.Context(), "SELECT bbm.maintain_log("+months+")")
+		// Nor by making a migration look as if it had ended long ago: its own history says when it was changed last.
+		_, err := conn.Exec(t.Context(), `UPDATE bbm.batched_background_migrations SET updated_at = '2000-01-01', finished_at = finished_at - interval '20 years'`)
+		require.NoError(t, err)
+		_, _ = conn.Exec(t.Context(), "SELECT bbm.forget_jobs("+months+")")
+	}
+	assert.Equal(t, before, one[int64](s.world, "SELECT count(*) FROM bbm.batched_background_migration_job_transition_logs"))
 }
 
 func TestPublicHasNothing(t *testing.T) {
@@ -225,6 +266,8 @@ func TestEveryTableIsGranted(t *testing.T) {
 			SELECT c.relname::text FROM pg_class AS c
 			WHERE c.relnamespace = 'bbm'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
 			  AND NOT has_table_privilege($1::name, c.oid, $2)
+			  -- Into the logs a role may write some columns alone.
+			  AND NOT (strpos($2, 'INSERT') > 0 AND has_any_column_privilege($1::name, c.oid, 'INSERT'))
 			ORDER BY c.relname`, s.name(role), right)
 		require.NoError(t, err)
 		names, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -234,7 +277,7 @@ func TestEveryTableIsGranted(t *testing.T) {
 	for _, role := range []string{"viewer", "operator", "runner"} {
 		assert.Empty(t, lacking(role, "SELECT"), role)
 	}
-	assert.Equal(t, []string{"fleet_settings", "goose_db_version"}, lacking("runner", "INSERT, UPDATE"), "a table that no runner writes to stands here")
+	assert.Equal(t, []string{"fleet_settings", "goose_db_version", "setting_changes"}, lacking("runner", "INSERT, UPDATE"), "a table that no runner writes to stands here")
 	assert.Len(t, lacking("viewer", "INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER"), len(lacking("nobody", "SELECT")), "a viewer writes nowhere")
 
 	s.exec(`CREATE TABLE bbm.of_a_later_version (id int)`)

@@ -17,6 +17,7 @@ import (
 
 func (a *app) newSetCommand() *cobra.Command {
 	var fleet bool
+	var why string
 	cmd := &cobra.Command{
 		Use:   "set NAME key=value... | --fleet slots=N",
 		Short: "Tune a migration while it runs, or the fleet",
@@ -49,16 +50,17 @@ With --fleet: slots, the jobs that the whole fleet may execute at once.`,
 		ValidArgsFunction: a.completeMigrations("paused", "active", "running", "failed"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if fleet {
-				return a.setFleet(cmd.Context(), args)
+				return a.setFleet(cmd.Context(), args, why)
 			}
-			return a.set(cmd.Context(), args[0], args[1:])
+			return a.set(cmd.Context(), args[0], args[1:], why)
 		},
 	}
 	cmd.Flags().BoolVar(&fleet, "fleet", false, "set what holds for all runners")
+	cmd.Flags().StringVar(&why, "reason", "", "why; kept in the history (see logs)")
 	return cmd
 }
 
-func (a *app) setFleet(ctx context.Context, pairs []string) error {
+func (a *app) setFleet(ctx context.Context, pairs []string, why string) error {
 	values, err := readPairs("the setting", pairs)
 	if err != nil {
 		return err
@@ -72,7 +74,7 @@ func (a *app) setFleet(ctx context.Context, pairs []string) error {
 		return usagef("slots is %q; give a whole number", slots)
 	}
 	return a.withControl(ctx, nil, func(c *control.Control) error {
-		if err := c.SetSlots(ctx, n); err != nil {
+		if err := c.SetSlots(ctx, n, why); err != nil {
 			return err
 		}
 		fmt.Fprintf(a.lines(), "fleet slots=%d\n", n)
@@ -80,7 +82,7 @@ func (a *app) setFleet(ctx context.Context, pairs []string) error {
 	})
 }
 
-func (a *app) set(ctx context.Context, name string, pairs []string) error {
+func (a *app) set(ctx context.Context, name string, pairs []string, why string) error {
 	values, err := readPairs("the setting", pairs)
 	if err != nil {
 		return err
@@ -96,7 +98,7 @@ func (a *app) set(ctx context.Context, name string, pairs []string) error {
 		}
 	}
 	return a.withControl(ctx, nil, func(c *control.Control) error {
-		if err := c.Set(ctx, name, options); err != nil {
+		if err := c.Set(ctx, name, why, options); err != nil {
 			return err
 		}
 		fmt.Fprintf(a.lines(), "%s %s\n", name, strings.Join(pairs, " "))

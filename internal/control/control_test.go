@@ -126,7 +126,7 @@ func (f *fixture) dump() (text string) {
 			(SELECT jsonb_agg(j ORDER BY j.id) FROM bbm.batched_background_migration_jobs j),
 			(SELECT jsonb_agg(l ORDER BY l.id) FROM bbm.batched_background_migration_transition_logs l),
 			(SELECT jsonb_agg(l ORDER BY l.id) FROM bbm.batched_background_migration_job_transition_logs l),
-			(SELECT jsonb_agg(s) FROM bbm.fleet_settings s))`).Scan(&text))
+			(SELECT jsonb_agg(s) FROM bbm.fleet_settings s), (SELECT jsonb_agg(s ORDER BY s.id) FROM bbm.setting_changes s))`).Scan(&text))
 	return text
 }
 
@@ -147,7 +147,7 @@ func TestAnUnknownNameIsNotFoundByEveryCommand(t *testing.T) {
 		"adopt":  f.Resume(ctx, "no", "", true),
 		"cancel": f.Cancel(ctx, "no", ""),
 		"retry":  f.Retry(ctx, "no", "", false),
-		"set":    f.Set(ctx, "no", SetOptions{SubBatchAuto: true}),
+		"set":    f.Set(ctx, "no", "", SetOptions{SubBatchAuto: true}),
 		"delete": f.Delete(ctx, "no"),
 		"jobs":   f.Jobs(ctx, "no", "", nil),
 		"logs":   f.Logs(ctx, "no", nil),
@@ -202,7 +202,7 @@ func TestTheFleetIsOneRow(t *testing.T) {
 	t.Parallel()
 	f := setup(t, 0)
 	require.NoError(t, f.SetEnabled(t.Context(), true, ""))
-	require.NoError(t, f.SetSlots(t.Context(), 3))
+	require.NoError(t, f.SetSlots(t.Context(), 3, ""))
 	settings, err := f.Fleet(t.Context())
 	require.NoError(t, err)
 	assert.True(t, settings.ExecutionEnabled)
@@ -214,6 +214,6 @@ func TestTheFleetIsOneRow(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "maintenance", *settings.Reason)
 	for _, n := range []int{0, -1, 1001} {
-		requireInput(t, f.SetSlots(t.Context(), n), "give 1 to 1000")
+		requireInput(t, f.SetSlots(t.Context(), n, ""), "give 1 to 1000")
 	}
 }

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,29 +21,26 @@ func (c *Control) Fleet(ctx context.Context) (dbgen.FleetSettings, error) {
 
 // SetEnabled turns the feature flag on or off. Runners see it after the sub-batch that they are at.
 func (c *Control) SetEnabled(ctx context.Context, on bool, reason string) error {
-	return pgx.BeginFunc(ctx, c.Conn, func(tx pgx.Tx) error {
-		_, err := queries.FleetSetEnabled(ctx, tx, dbgen.FleetSetEnabledParams{
-			ExecutionEnabled: on, ChangedBy: c.ChangedBy, Reason: orNull(reason),
-		})
-		if err != nil {
-			return fmt.Errorf("set the fleet's feature flag: %w", err)
-		}
-		return wake(ctx, tx)
-	})
+	return c.setFleet(ctx, "execution_enabled", strconv.FormatBool(on), reason)
 }
 
 // maxSlots is the CHECK constraint's limit: each slot takes a connection of the server.
 const maxSlots = 1000
 
 // SetSlots sets how many jobs the whole fleet may execute at once, 1 to 1000. A runner in a slot above the number ends its job first.
-func (c *Control) SetSlots(ctx context.Context, n int) error {
+func (c *Control) SetSlots(ctx context.Context, n int, reason string) error {
 	if n < 1 || n > maxSlots {
 		return inputf("%d slots are not possible; give 1 to %d", n, maxSlots)
 	}
-	return pgx.BeginFunc(ctx, c.Conn, func(tx pgx.Tx) error {
-		if _, err := queries.FleetSetSlots(ctx, tx, int32(n)); err != nil {
-			return fmt.Errorf("set the fleet's slots: %w", err)
+	return c.setFleet(ctx, "slots", strconv.Itoa(n), reason)
+}
+
+func (c *Control) setFleet(ctx context.Context, setting, value, reason string) error {
+	return c.acting(ctx, func(tx pgx.Tx) error {
+		err := queries.FleetSet(ctx, tx, dbgen.FleetSetParams{Setting: setting, Value: value, Reason: orNull(reason)})
+		if err != nil {
+			return fmt.Errorf("set %s of the fleet: %w", setting, err)
 		}
-		return wake(ctx, tx)
+		return nil
 	})
 }

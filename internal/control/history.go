@@ -62,8 +62,9 @@ type MigrationLogRow struct {
 	CreatedAt      time.Time `json:"created_at"`
 	PreviousStatus *string   `json:"previous_status"` // null: the migration was enqueued
 	NextStatus     string    `json:"next_status"`
-	ChangedBy      string    `json:"changed_by"`
+	ChangedBy      string    `json:"changed_by"` // as the program that made the change says
 	Reason         *string   `json:"reason"`
+	SessionRole    *string   `json:"session_role"` // as the database knows it; null: changed before it was noted
 }
 
 // Jobs calls page with the jobs of a migration, oldest first, up to 1,000 at a time; status "" stands for all. It stops at the first error
@@ -183,7 +184,7 @@ func (c *Control) MigrationLogs(ctx context.Context, name string) ([]MigrationLo
 	for i, row := range rows {
 		logs[i] = MigrationLogRow{
 			row.ID, row.BatchedBackgroundMigrationID, row.CreatedAt.UTC(), text(row.PreviousStatus), string(row.NextStatus),
-			row.ChangedBy, row.Reason,
+			row.ChangedBy, row.Reason, row.SessionRole,
 		}
 	}
 	return logs, nil

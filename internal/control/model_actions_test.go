@@ -137,7 +137,7 @@ func (s *subject) command(t *rapid.T, w *model, on string) event {
 	case "set":
 		n := rapid.IntRange(1, 3).Draw(t, "max_attempts")
 		return simple(fmt.Sprint("set max_attempts=", n), func(on string) bool { return w.set(on, n) },
-			func() error { return s.Set(ctx, on, SetOptions{MaxAttempts: &n}) })
+			func() error { return s.Set(ctx, on, "", SetOptions{MaxAttempts: &n}) })
 	}
 	return simple("delete", w.remove, func() error { return s.Delete(ctx, on) })
 }

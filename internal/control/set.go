@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"time"
 
@@ -26,7 +27,7 @@ type SetOptions struct {
 
 // Set tunes a migration. A running job reads the sub-batch size and the pause again after each sub-batch. Values out of range, and a migration
 // that has ended, are [*InputError]s.
-func (c *Control) Set(ctx context.Context, name string, o SetOptions) error {
+func (c *Control) Set(ctx context.Context, name, reason string, o SetOptions) error {
 	if o == (SetOptions{}) {
 		return inputf("nothing to set; give sub_batch_size, pause, interval, parallelism, max_attempts, asynchronous_commit, on_row_error or quarantine_limit")
 	}
@@ -39,20 +40,49 @@ func (c *Control) Set(ctx context.Context, name string, o SetOptions) error {
 	if err := checkQuarantine(o.OnRowError, o.QuarantineLimit); err != nil {
 		return err
 	}
-	return c.locked(ctx, name, func(tx pgx.Tx, m dbgen.Migration) error {
-		if m.Status == finished || m.Status == cancelled {
-			return inputf("migration %q is %s; nothing to tune", name, m.Status)
+	return c.actingOn(ctx, "tune", name, func(tx pgx.Tx) error {
+		for _, setting := range o.settings() {
+			err := queries.MigrationSet(ctx, tx, dbgen.MigrationSetParams{Name: name, Setting: setting[0], Value: setting[1], Reason: orNull(reason)})
+			if err != nil {
+				return err
+			}
 		}
-		if o.SubBatchSize != nil && m.BatchSize != nil && *o.SubBatchSize > int(*m.BatchSize) {
-			return inputf("sub-batch size %d is above the batch size of %d; a sub-batch is a part of a batch", *o.SubBatchSize, *m.BatchSize)
-		}
-		err := queries.MigrationTune(ctx, tx, dbgen.MigrationTuneParams{
-			MigrationID: m.ID, SubBatchSize: int4(o.SubBatchSize), IsSubBatchAuto: o.SubBatchAuto,
-			JobInterval: o.Interval, Pause: o.Pause, MaxAttempts: int4(o.MaxAttempts), Parallelism: int4(o.Parallelism),
-			AsynchronousCommit: o.AsynchronousCommit, OnRowError: policy(o.OnRowError), QuarantineLimit: int4(o.QuarantineLimit),
-		})
-		return wrap(err, "tune", name)
+		return nil
 	})
+}
+
+// settings are those that are given, each with its value as bbm.set takes it.
+func (o SetOptions) settings() (given [][2]string) {
+	add := func(setting string, value any) { given = append(given, [2]string{setting, fmt.Sprint(value)}) }
+	for _, number := range []struct {
+		setting string
+		value   *int
+	}{
+		{"sub_batch_size", o.SubBatchSize}, {"parallelism", o.Parallelism},
+		{"max_attempts", o.MaxAttempts}, {"quarantine_limit", o.QuarantineLimit},
+	} {
+		if number.value != nil {
+			add(number.setting, *number.value)
+		}
+	}
+	if o.SubBatchAuto {
+		add("sub_batch_size", "auto")
+	}
+	for _, length := range []struct {
+		setting string
+		value   *time.Duration
+	}{{"pause", o.Pause}, {"interval", o.Interval}} {
+		if length.value != nil {
+			add(length.setting, fmt.Sprintf("%d microseconds", length.value.Microseconds()))
+		}
+	}
+	if o.AsynchronousCommit != nil {
+		add("asynchronous_commit", *o.AsynchronousCommit)
+	}
+	if o.OnRowError != nil {
+		add("on_row_error", *o.OnRowError)
+	}
+	return given
 }
 
 // tuning is what an enqueue or a set may give; nil is not given.

@@ -143,7 +143,7 @@ func TestStatusFindsWhatAMigrationWaitsFor(t *testing.T) {
 	assert.Empty(t, f.waits(), "the slot may be that of the runner which has just prepared it")
 	f.exec(`UPDATE bbm.batched_background_migrations SET updated_at = now() - interval '2 s'`)
 	assert.Equal(t, "waiting for a slot: all in use (1)", f.waits())
-	require.NoError(t, f.SetSlots(ctx, 2))
+	require.NoError(t, f.SetSlots(ctx, 2, ""))
 	assert.Empty(t, f.waits())
 
 	job = f.job("plain", "running")

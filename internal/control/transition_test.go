@@ -70,7 +70,7 @@ func TestEveryCommandFromEveryStatus(t *testing.T) {
 					reason := "a reason"
 					previous, next := string(from), string(want.to)
 					assert.Equal(t, MigrationLogRow{
-						added[0].ID, m.ID, m.UpdatedAt.UTC(), &previous, next, "alice@host", &reason,
+						added[0].ID, m.ID, m.UpdatedAt.UTC(), &previous, next, "alice@host", &reason, ptr(f.role()),
 					}, added[0], name)
 				}
 			}
@@ -78,6 +78,13 @@ func TestEveryCommandFromEveryStatus(t *testing.T) {
 			f.force(name, cancelled)
 		}
 	}
+}
+
+// role is the role of the fixture's own session.
+func (f *fixture) role() (name string) {
+	f.t.Helper()
+	require.NoError(f.t, f.Conn.QueryRow(f.t.Context(), `SELECT session_user`).Scan(&name))
+	return name
 }
 
 // history is a migration's own history, oldest first.
@@ -288,7 +295,7 @@ func TestSetTunesWhatIsGiven(t *testing.T) {
 	f := setup(t, 10)
 	f.enqueue(EnqueueOptions{Work: "tuned"})
 	number, length := func(n int) *int { return &n }, func(d time.Duration) *time.Duration { return &d }
-	set := func(o SetOptions) error { return f.Set(t.Context(), "tuned", o) }
+	set := func(o SetOptions) error { return f.Set(t.Context(), "tuned", "", o) }
 
 	require.NoError(t, set(SetOptions{SubBatchSize: number(50), Pause: length(250 * time.Millisecond)}))
 	require.NoError(t, set(SetOptions{Interval: length(2 * time.Hour), Parallelism: number(4), MaxAttempts: number(9)}))

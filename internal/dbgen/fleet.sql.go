@@ -9,6 +9,47 @@ import (
 	"context"
 )
 
+const FleetChangeList = `-- name: FleetChangeList :many
+SELECT id, batched_background_migration_id, created_at, setting, old_value, new_value, changed_by, session_role, reason
+FROM bbm.setting_changes AS s
+WHERE s.batched_background_migration_id IS NULL
+ORDER BY s.id
+`
+
+// The changes of what holds for every runner, in order.
+// Called by: control.(*Control).FleetChanges.
+// Index: setting_changes_migration_idx.
+// Locks: nothing.
+func (q *Queries) FleetChangeList(ctx context.Context, db DBTX) ([]SettingChange, error) {
+	rows, err := db.Query(ctx, FleetChangeList)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []SettingChange{}
+	for rows.Next() {
+		var i SettingChange
+		if err := rows.Scan(
+			&i.ID,
+			&i.BatchedBackgroundMigrationID,
+			&i.CreatedAt,
+			&i.Setting,
+			&i.OldValue,
+			&i.NewValue,
+			&i.ChangedBy,
+			&i.SessionRole,
+			&i.Reason,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const FleetGet = `-- name: FleetGet :one
 SELECT id, execution_enabled, slots, changed_by, reason, updated_at
 FROM bbm.fleet_settings AS f
@@ -33,66 +74,24 @@ func (q *Queries) FleetGet(ctx context.Context, db DBTX) (FleetSettings, error) 
 	return i, err
 }
 
-const FleetSetEnabled = `-- name: FleetSetEnabled :one
-UPDATE bbm.fleet_settings AS f
-SET
-    execution_enabled = $1,
-    changed_by = $2,
-    reason = $3::text,
-    updated_at = now()
-WHERE f.id
-RETURNING id, execution_enabled, slots, changed_by, reason, updated_at
+const FleetSet = `-- name: FleetSet :exec
+SELECT bbm.set_fleet(setting => $1::text, value => $2::text, reason => $3::text)
 `
 
-type FleetSetEnabledParams struct {
-	ExecutionEnabled bool
-	ChangedBy        string
-	Reason           *string
+type FleetSetParams struct {
+	Setting string
+	Value   string
+	Reason  *string
 }
 
-// Turns the feature flag on or off for every runner of the database.
-// Called by: control.SetEnabled.
-// Index: fleet_settings_pkey.
+// Sets execution_enabled or slots for every runner of the database as SQL would, and so notes it in the history. A runner in a slot above the number ends
+// its job first.
+// Called by: control.SetEnabled, control.SetSlots.
+// Index: none here; the function reads the one row.
 // Locks: the row, until commit.
-func (q *Queries) FleetSetEnabled(ctx context.Context, db DBTX, arg FleetSetEnabledParams) (FleetSettings, error) {
-	row := db.QueryRow(ctx, FleetSetEnabled, arg.ExecutionEnabled, arg.ChangedBy, arg.Reason)
-	var i FleetSettings
-	err := row.Scan(
-		&i.ID,
-		&i.ExecutionEnabled,
-		&i.Slots,
-		&i.ChangedBy,
-		&i.Reason,
-		&i.UpdatedAt,
-	)
-	return i, err
-}
-
-const FleetSetSlots = `-- name: FleetSetSlots :one
-UPDATE bbm.fleet_settings AS f
-SET
-    slots = $1,
-    updated_at = now()
-WHERE f.id
-RETURNING id, execution_enabled, slots, changed_by, reason, updated_at
-`
-
-// Sets how many jobs the whole fleet may execute at once; a runner in a slot above the number ends its job first.
-// Called by: control.SetSlots.
-// Index: fleet_settings_pkey.
-// Locks: the row, until commit.
-func (q *Queries) FleetSetSlots(ctx context.Context, db DBTX, slots int32) (FleetSettings, error) {
-	row := db.QueryRow(ctx, FleetSetSlots, slots)
-	var i FleetSettings
-	err := row.Scan(
-		&i.ID,
-		&i.ExecutionEnabled,
-		&i.Slots,
-		&i.ChangedBy,
-		&i.Reason,
-		&i.UpdatedAt,
-	)
-	return i, err
+func (q *Queries) FleetSet(ctx context.Context, db DBTX, arg FleetSetParams) error {
+	_, err := db.Exec(ctx, FleetSet, arg.Setting, arg.Value, arg.Reason)
+	return err
 }
 
 const SchemaVersion = `-- name: SchemaVersion :one

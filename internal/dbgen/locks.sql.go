@@ -9,9 +9,9 @@ import (
 	"context"
 )
 
-const LogPartitionsMaintain = `-- name: LogPartitionsMaintain :many
+const LogPartitionsMaintain = `-- name: LogPartitionsMaintain :one
 SELECT p.action::text AS action, p.partition_name::text AS partition_name
-FROM bbm.maintain_log_partitions(make_interval(months => $1::integer)) AS p
+FROM bbm.maintain_log($1::integer) AS p
 `
 
 type LogPartitionsMaintainRow struct {
@@ -19,28 +19,16 @@ type LogPartitionsMaintainRow struct {
 	PartitionName string
 }
 
-// Makes the months of the log ahead and drops those past retention; no row when there was nothing to do or another runner is at it.
-// Called by: runner.(*Executor).maintain.
+// Makes or drops one month of the log and says which; no row when there was nothing to do or another runner is at it.
+// Called by: runner.(*Executor).maintain, until there is nothing to do.
 // Index: none.
-// Locks: the default partition of the log and the jobs table while a month is attached or dropped, each waited for at most a second.
-func (q *Queries) LogPartitionsMaintain(ctx context.Context, db DBTX, retentionMonths int32) ([]LogPartitionsMaintainRow, error) {
-	rows, err := db.Query(ctx, LogPartitionsMaintain, retentionMonths)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []LogPartitionsMaintainRow{}
-	for rows.Next() {
-		var i LogPartitionsMaintainRow
-		if err := rows.Scan(&i.Action, &i.PartitionName); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+// Locks: to make a month, its default partition and, against changes of its definition, the jobs table; to drop one, the whole log; for that moment, and
+// each waited for at most a second.
+func (q *Queries) LogPartitionsMaintain(ctx context.Context, db DBTX, retentionMonths int32) (LogPartitionsMaintainRow, error) {
+	row := db.QueryRow(ctx, LogPartitionsMaintain, retentionMonths)
+	var i LogPartitionsMaintainRow
+	err := row.Scan(&i.Action, &i.PartitionName)
+	return i, err
 }
 
 const RunnerAnnounce = `-- name: RunnerAnnounce :exec

@@ -80,7 +80,7 @@ func (q *Queries) JobLogList(ctx context.Context, db DBTX, arg JobLogListParams)
 }
 
 const MigrationLogList = `-- name: MigrationLogList :many
-SELECT id, batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
+SELECT id, batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason, session_role
 FROM bbm.batched_background_migration_transition_logs AS t
 WHERE t.batched_background_migration_id = $1
 ORDER BY t.id
@@ -106,6 +106,48 @@ func (q *Queries) MigrationLogList(ctx context.Context, db DBTX, migrationID int
 			&i.PreviousStatus,
 			&i.NextStatus,
 			&i.ChangedBy,
+			&i.Reason,
+			&i.SessionRole,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const SettingChangeList = `-- name: SettingChangeList :many
+SELECT id, batched_background_migration_id, created_at, setting, old_value, new_value, changed_by, session_role, reason
+FROM bbm.setting_changes AS s
+WHERE s.batched_background_migration_id = $1::bigint
+ORDER BY s.id
+`
+
+// The changes of the settings of a migration, in order.
+// Called by: control.(*Control).SettingChanges.
+// Index: setting_changes_migration_idx.
+// Locks: nothing.
+func (q *Queries) SettingChangeList(ctx context.Context, db DBTX, migrationID int64) ([]SettingChange, error) {
+	rows, err := db.Query(ctx, SettingChangeList, migrationID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []SettingChange{}
+	for rows.Next() {
+		var i SettingChange
+		if err := rows.Scan(
+			&i.ID,
+			&i.BatchedBackgroundMigrationID,
+			&i.CreatedAt,
+			&i.Setting,
+			&i.OldValue,
+			&i.NewValue,
+			&i.ChangedBy,
+			&i.SessionRole,
 			&i.Reason,
 		); err != nil {
 			return nil, err

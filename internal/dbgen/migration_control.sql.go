@@ -16,8 +16,8 @@ const ChangedBySet = `-- name: ChangedBySet :exec
 SELECT set_config('bbm.changed_by', $1::text, true)
 `
 
-// Says for whom this transaction enqueues, where that is not the role of the database.
-// Called by: control.(*Control).Enqueue.
+// Says for whom this transaction acts, where that is not the role of the database.
+// Called by: control.(*Control).Enqueue, control.(*Control).acting.
 // Index: none.
 // Locks: nothing.
 func (q *Queries) ChangedBySet(ctx context.Context, db DBTX, changedBy string) error {
@@ -422,6 +422,32 @@ func (q *Queries) MigrationRetry(ctx context.Context, db DBTX, arg MigrationRetr
 	return id, err
 }
 
+const MigrationSet = `-- name: MigrationSet :exec
+SELECT bbm.set(name => $1::text, setting => $2::text, value => $3::text, reason => $4::text)
+`
+
+type MigrationSetParams struct {
+	Name    string
+	Setting string
+	Value   string
+	Reason  *string
+}
+
+// Sets one setting of a migration as SQL would, and so notes it in the history; jobs that are running read sub_batch_size and pause again after each
+// sub-batch. Raises undefined_object where there is no such migration, object_not_in_prerequisite_state where it has ended.
+// Called by: control.(*Control).Set.
+// Index: none here; the function finds the migration by its name.
+// Locks: the row of the migration, until commit.
+func (q *Queries) MigrationSet(ctx context.Context, db DBTX, arg MigrationSetParams) error {
+	_, err := db.Exec(ctx, MigrationSet,
+		arg.Name,
+		arg.Setting,
+		arg.Value,
+		arg.Reason,
+	)
+	return err
+}
+
 const MigrationTune = `-- name: MigrationTune :exec
 UPDATE bbm.batched_background_migrations AS m
 SET
@@ -453,7 +479,7 @@ type MigrationTuneParams struct {
 }
 
 // Sets what is given of the tuning; jobs that are running read sub_batch_size and pause again after each sub-batch.
-// Called by: control.(*Control).Set, control.(*Control).Enqueue, which hold the row.
+// Called by: control.(*Control).Enqueue, which holds the row.
 // Index: batched_background_migrations_pkey.
 // Locks: the row of the migration, until commit.
 func (q *Queries) MigrationTune(ctx context.Context, db DBTX, arg MigrationTuneParams) error {

@@ -367,8 +367,11 @@ type MigrationTransitionLog struct {
 	CreatedAt                    time.Time
 	PreviousStatus               *MigrationStatus
 	NextStatus                   MigrationStatus
-	ChangedBy                    string
-	Reason                       *string
+	// Who made the change, as the program that made it says.
+	ChangedBy string
+	Reason    *string
+	// The role whose session made the change, as the database knows it; null for changes made before this column was there.
+	SessionRole *string
 }
 
 // Rows that failed alone and were left out of their migration.
@@ -391,6 +394,22 @@ type QuarantinedRow struct {
 	UpdatedAt           time.Time
 	// When a job that tried the row again has succeeded: it was changed after all, or is gone. Null: it is left out.
 	MendedAt *time.Time
+}
+
+// Every change of a setting, of a migration or of the fleet, with who made it and why.
+type SettingChange struct {
+	ID int64
+	// Null: a setting of the fleet.
+	BatchedBackgroundMigrationID *int64
+	CreatedAt                    time.Time
+	Setting                      string
+	OldValue                     *string
+	NewValue                     *string
+	// Who made the change, as the program that made it says.
+	ChangedBy string
+	// The role whose session made the change, as the database knows it.
+	SessionRole string
+	Reason      *string
 }
 
 // One walk over the whole table of a migration, after its last job, that looks for rows which its work has still to change.

@@ -24,7 +24,7 @@ FROM (
     ('INSERT', 'bbm.batched_background_migration_job_transition_logs'),
     ('INSERT', 'bbm.batched_background_migration_transition_logs')
 ) AS r (privilege, object)
-WHERE NOT has_table_privilege(r.object, r.privilege)
+WHERE NOT has_any_column_privilege(r.object, r.privilege)
 UNION ALL
 SELECT format('EXECUTE ON FUNCTION %s', r.object)::text
 FROM (
@@ -32,7 +32,7 @@ FROM (
     ('bbm.assert_fence(boolean)'),
     ('bbm.assert_target(text, oid)'),
     ('bbm.work_lock_key(text, text)'),
-    ('bbm.maintain_log_partitions(interval, timestamptz)'),
+    ('bbm.maintain_log(integer)'),
     ('bbm.forget_jobs(integer)')
 ) AS r (object)
 WHERE NOT has_function_privilege(r.object, 'EXECUTE')
@@ -42,6 +42,7 @@ WHERE NOT has_function_privilege(r.object, 'EXECUTE')
 // Called by: control.(*Control).CheckRunnerRights.
 // Index: none; the rights are listed here and looked up in the catalog.
 // Locks: nothing.
+// Into the logs a role may write some columns alone.
 func (q *Queries) RightListMissing(ctx context.Context, db DBTX) ([]string, error) {
 	rows, err := db.Query(ctx, RightListMissing)
 	if err != nil {

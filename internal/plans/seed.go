@@ -67,9 +67,11 @@ $$`)
 	if err != nil {
 		return err
 	}
+	// A call makes one month, of four.
 	_, err = tx.Exec(ctx, `
 SELECT bbm.maintain_log_partitions('100 years', $1::text::timestamptz + make_interval(months => m))
-FROM generate_series(0, $2::integer - 1) AS m`, firstMonth, months)
+FROM generate_series(0, $2::integer - 1) AS m, generate_series(0, 3)
+ORDER BY m`, firstMonth, months)
 	return err
 }
 

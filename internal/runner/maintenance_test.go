@@ -13,6 +13,8 @@ func TestARunnerForgetsTheJobsOfMigrationsThatEndedBeforeTheRetention(t *testing
 		require.NoError(t, w.runUntilIdle(parse(t, name, increment)))
 	}
 	w.exec(`UPDATE bbm.batched_background_migrations SET finished_at = now() - interval '7 months' WHERE name = 'old'`)
+	w.exec(`UPDATE bbm.batched_background_migration_transition_logs SET created_at = now() - interval '7 months'
+		WHERE batched_background_migration_id = (SELECT id FROM bbm.batched_background_migrations WHERE name = 'old')`)
 	stop := w.start(w.runner(w.config()))
 	const jobs = `(SELECT count(*) FROM bbm.batched_background_migration_jobs AS j
 		JOIN bbm.batched_background_migrations AS m ON m.id = j.batched_background_migration_id WHERE m.name = '`

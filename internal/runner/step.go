@@ -2,8 +2,11 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // stepResult is what a step without an error found.
@@ -74,13 +77,16 @@ func (e *Executor) maintain(ctx context.Context) {
 	if err != nil {
 		e.log.Warn("jobs past retention could not be forgotten; trying again in an hour", "error", err)
 	}
-	partitions, err := e.queries.LogPartitionsMaintain(ctx, e.conn, retention)
-	if err != nil {
-		e.log.Warn("the log's partitions could not be looked after; trying again in an hour", "error", err)
-		return
-	}
-	for _, p := range partitions {
-		e.log.Info("log partition "+p.Action, "partition", p.PartitionName)
+	for {
+		month, err := e.queries.LogPartitionsMaintain(ctx, e.conn, retention)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return
+		}
+		if err != nil {
+			e.log.Warn("the log's partitions could not be looked after; trying again in an hour", "error", err)
+			return
+		}
+		e.log.Info("log partition "+month.Action, "partition", month.PartitionName)
 	}
 }
 
