@@ -2,7 +2,8 @@
 -- Starts the waiting job that is due first: a new attempt of a failed one, or one that was interrupted. No row: none is due, or the interval or
 -- the parallelism of the migration forbids it now.
 -- Called by: runner.(*Executor).claimFrom, which holds the row of the migration.
--- Index: batched_background_migration_jobs_waiting_idx.
+-- Index: batched_background_migration_jobs_waiting_idx, batched_background_migration_jobs_pkey, batched_background_migrations_pkey; those that run by
+-- batched_background_migration_jobs_unsucceeded_idx.
 -- Locks: the row of the job, until commit.
 WITH candidate_job AS (
     SELECT j.id, j.status
@@ -99,7 +100,7 @@ FROM new_job AS j;
 -- long as slowDown holds its migration: other jobs go first. One that is_locked, or whose migration must fail and is, is left for the next poll:
 -- SKIP LOCKED, so that who holds one row keeps no other job waiting. No row: none was running there.
 -- Called by: runner.(*Executor).recoverSlot, which holds the lock of the slot since an earlier statement.
--- Index: batched_background_migration_jobs_running_slot_idx, batched_background_migrations_pkey; other jobs by
+-- Index: batched_background_migration_jobs_running_slot_idx, batched_background_migration_jobs_pkey, batched_background_migrations_pkey; other jobs by
 -- batched_background_migration_jobs_unsucceeded_idx.
 -- Locks: the rows of the jobs, then of migrations that fail, until commit; it waits for none.
 WITH lost_job AS MATERIALIZED (

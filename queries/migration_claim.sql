@@ -2,7 +2,8 @@
 -- Migrations in which there is something to do now with a work that the caller has (works: "name:checksum"), least recently claimed first.
 -- An empty list of names stands for all.
 -- Called by: runner.(*Executor).lookAround.
--- Index: batched_background_migrations_claimable_idx; jobs by their partial indexes.
+-- Index: batched_background_migrations_claimable_idx, batched_background_migrations_running_root_table_idx; jobs by
+-- batched_background_migration_jobs_waiting_idx and batched_background_migration_jobs_unsucceeded_idx.
 -- Locks: nothing; what another claim can change in the meantime is checked again by MigrationLockClaimable.
 SELECT *
 FROM bbm.batched_background_migrations AS m

@@ -8,7 +8,7 @@ SELECT set_config('bbm.changed_by', @changed_by::text, true);
 -- name: MigrationEnqueue :one
 -- Creates a migration as SQL would, and returns its name; raises duplicate_object when the name has another definition. No row: no such table.
 -- Called by: control.(*Control).Enqueue.
--- Index: pg_class_oid_index, batched_background_migrations_name_key.
+-- Index: pg_class_oid_index; not in the plan: batched_background_migrations_name_key.
 -- Locks: the name in the unique index, until commit: a second enqueue of it waits.
 SELECT
     bbm.enqueue(
@@ -171,7 +171,7 @@ FROM cancelled_migration AS m;
 -- Sets a failed migration going again: its failed jobs are due at once, and the attempts of all that wait are counted anew. A version of the
 -- work that is given replaces the pinned one. No row: it had not failed.
 -- Called by: control.(*Control).Retry.
--- Index: batched_background_migrations_pkey, batched_background_migration_jobs_waiting_idx.
+-- Index: batched_background_migrations_pkey, batched_background_migration_jobs_waiting_idx, batched_background_migration_jobs_pkey.
 -- Locks: the rows of the migration and of its waiting jobs, until commit.
 WITH locked_migration AS (
     SELECT m.id, m.status
@@ -271,7 +271,7 @@ WHERE m.id = @migration_id
 -- name: MigrationDelete :execrows
 -- Forgets a migration that has ended, with its history and what JobDelete has left of its jobs; 0 when it has not ended.
 -- Called by: control.(*Control).deletePage, which holds the row.
--- Index: batched_background_migrations_pkey; what refers to it by the indexes of the foreign keys.
+-- Index: batched_background_migrations_pkey; not in the plan: what refers to it, by the indexes of its foreign keys.
 -- Locks: the rows of the migration, its own history, its quarantine and its walks, until commit.
 DELETE FROM bbm.batched_background_migrations AS m
 WHERE m.id = @migration_id

@@ -83,7 +83,8 @@ WHERE m.id = @migration_id;
 -- Makes a job for each row of a migration that rests in quarantine, and sets a finished migration going again; a version of the work that is given
 -- for that replaces the pinned one. The answer is how many jobs were made; 0: nothing rests, and nothing has changed.
 -- Called by: control.(*Control).RetryQuarantined, which holds the row of the migration.
--- Index: batched_background_migrations_pkey, batched_background_migration_quarantined_rows_migration_idx.
+-- Index: batched_background_migrations_pkey, batched_background_migration_quarantined_rows_migration_idx,
+-- batched_background_migration_quarantined_rows_pkey.
 -- Locks: the rows of the migration and of its quarantine, until commit.
 WITH locked_migration AS (
     SELECT m.id, m.status

@@ -31,7 +31,7 @@ type JobDeleteParams struct {
 
 // Forgets the first jobs of a migration that has ended, with their history: a page, so that none of the transactions is long. 0: there are no more.
 // Called by: control.(*Control).deletePage, which holds the row of the migration.
-// Index: batched_background_migration_jobs_migration_idx, which comparing rows holds the planner to, batched_background_migration_jobs_pkey; their
+// Index: batched_background_migration_jobs_migration_idx, which comparing rows holds the planner to, batched_background_migration_jobs_pkey; not in the plan: their
 // history by batched_background_migration_job_transition_logs_job_idx.
 // Locks: the rows of the jobs and of their log, until commit.
 func (q *Queries) JobDelete(ctx context.Context, db DBTX, arg JobDeleteParams) (int64, error) {

@@ -161,7 +161,7 @@ type JobProgressRow struct {
 // transaction that JobFence saw is no longer ours, so that a COMMIT sent behind it cannot take effect. The lock is held twice, so that giving
 // it back once proves that it is ours, without a look at the lock table of the server. The commit waits for the disk unless both allow it not to.
 // Called by: runner.(*Executor).subBatch, last before COMMIT.
-// Index: batched_background_migration_jobs_pkey.
+// Index: batched_background_migration_jobs_pkey, batched_background_migrations_pkey.
 // Locks: the row of the job, until the commit of the sub-batch.
 func (q *Queries) JobProgress(ctx context.Context, db DBTX, arg JobProgressParams) (JobProgressRow, error) {
 	row := db.QueryRow(ctx, JobProgress,

@@ -284,7 +284,9 @@ type MigrationListFactsRow struct {
 // Migrations with all that tells how far they are, how fast they go and what they wait for; an empty list of names stands for all.
 // Succeeded jobs are counted in the row already: only the others are looked at, and the last ten for the rate.
 // Called by: control.(*Control).Status.
-// Index: batched_background_migrations_pkey; jobs by their partial indexes and batched_background_migration_jobs_migration_idx.
+// Index: none for migrations: reads all of batched_background_migrations. Jobs by batched_background_migration_jobs_running_slot_idx,
+// batched_background_migration_jobs_unsucceeded_idx, batched_background_migration_jobs_waiting_idx and batched_background_migration_jobs_migration_idx; history
+// by batched_background_migration_transition_logs_migration_idx, walks by batched_background_migration_verifications_pkey.
 // Locks: nothing; the lock table is read once.
 func (q *Queries) MigrationListFacts(ctx context.Context, db DBTX, names []string) ([]MigrationListFactsRow, error) {
 	rows, err := db.Query(ctx, MigrationListFacts, names)
