@@ -94,12 +94,3 @@ SELECT pg_notify('bbm_wake', '');
 -- each waited for at most a second.
 SELECT p.action::text AS action, p.partition_name::text AS partition_name
 FROM bbm.maintain_log(@retention_months::integer) AS p;
-
--- name: SessionSet :one
--- Pins the search_path and the time zone that the header of a work names, for the session.
--- Called by: runner.(*Executor).setSession.
--- Index: none.
--- Locks: nothing.
-SELECT
-    set_config('search_path', @search_path::text, false) AS search_path,
-    set_config('TimeZone', @time_zone::text, false) AS time_zone;

@@ -28,7 +28,7 @@ func (s *share) sample(ctx context.Context, conn *pgx.Conn) error {
 		rows, err := conn.Query(context.WithoutCancel(ctx), `
 			SELECT a.state, CASE WHEN a.state = 'active' THEN coalesce(a.wait_event_type || ' ' || a.wait_event, 'on a processor, or waiting for one') ELSE '' END
 			FROM pg_stat_activity AS a
-			WHERE a.application_name = 'bbm-runner' AND a.state IS NOT NULL`)
+			WHERE (a.application_name = 'bbm-runner' OR a.application_name LIKE 'bbm-runner %') AND a.application_name <> 'bbm-runner listener' AND a.state IS NOT NULL`)
 		if err != nil {
 			return err
 		}

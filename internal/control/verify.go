@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/session"
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
@@ -60,7 +60,7 @@ func (c *Control) Verify(ctx context.Context, name string, seen func(Verified)) 
 	if m.WorkChecksum != nil && *m.WorkChecksum != w.Checksum() {
 		v.OtherVersion = *m.WorkChecksum
 	}
-	_, err = queries.SessionSet(ctx, c.Conn, dbgen.SessionSetParams{SearchPath: w.SearchPathSetting(), TimeZone: w.TimeZoneSetting()})
+	_, err = queries.SessionPin(ctx, c.Conn, session.PinsOfWork(w.SearchPathSetting(), w.TimeZoneSetting()))
 	if err != nil {
 		return Verified{}, fmt.Errorf("set up the session for work %q: %w", w.Name, err)
 	}

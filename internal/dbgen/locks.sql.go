@@ -107,33 +107,6 @@ func (q *Queries) RunnersWake(ctx context.Context, db DBTX) error {
 	return err
 }
 
-const SessionSet = `-- name: SessionSet :one
-SELECT
-    set_config('search_path', $1::text, false) AS search_path,
-    set_config('TimeZone', $2::text, false) AS time_zone
-`
-
-type SessionSetParams struct {
-	SearchPath string
-	TimeZone   string
-}
-
-type SessionSetRow struct {
-	SearchPath string
-	TimeZone   string
-}
-
-// Pins the search_path and the time zone that the header of a work names, for the session.
-// Called by: runner.(*Executor).setSession.
-// Index: none.
-// Locks: nothing.
-func (q *Queries) SessionSet(ctx context.Context, db DBTX, arg SessionSetParams) (SessionSetRow, error) {
-	row := db.QueryRow(ctx, SessionSet, arg.SearchPath, arg.TimeZone)
-	var i SessionSetRow
-	err := row.Scan(&i.SearchPath, &i.TimeZone)
-	return i, err
-}
-
 const SlotListRunning = `-- name: SlotListRunning :many
 SELECT DISTINCT j.slot::integer AS slot
 FROM bbm.batched_background_migration_jobs AS j

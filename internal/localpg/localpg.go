@@ -165,6 +165,8 @@ func (s *Server) end(signal syscall.Signal) {
 }
 
 func (s *Server) dataDir() string { return filepath.Join(s.folder.path, "data") }
-func (s *Server) logPath() string { return filepath.Join(s.folder.path, "server.log") }
+
+// LogPath is the file that the server logs to; it vanishes with the server.
+func (s *Server) LogPath() string { return filepath.Join(s.folder.path, "server.log") }
 
 func (s *Server) address() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }

@@ -62,7 +62,7 @@ func (s *Server) create(ctx context.Context) error {
 	}
 	<-process.done
 	if process.err != nil {
-		return withLog(fmt.Errorf("make cluster with initdb: %w", process.err), s.logPath())
+		return withLog(fmt.Errorf("make cluster with initdb: %w", process.err), s.LogPath())
 	}
 	return s.writeFiles()
 }
@@ -82,7 +82,7 @@ func (s *Server) writeFiles() error {
 }
 
 func (s *Server) openLog() error {
-	log, err := os.OpenFile(s.logPath(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	log, err := os.OpenFile(s.LogPath(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("make server log: %w", err)
 	}
@@ -143,7 +143,7 @@ func (s *Server) launch(ctx context.Context) error {
 	s.process = process
 	if err := s.awaitReady(ctx); err != nil {
 		s.end(syscall.SIGQUIT)
-		return withLog(fmt.Errorf("start PostgreSQL %d on port %d: %w", s.major, s.port, err), s.logPath())
+		return withLog(fmt.Errorf("start PostgreSQL %d on port %d: %w", s.major, s.port, err), s.LogPath())
 	}
 	return nil
 }

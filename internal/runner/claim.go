@@ -33,6 +33,8 @@ type claimedJob struct {
 	retryIn time.Duration // how long it waits when it is given back
 	learned *int32        // the sub-batch size that its execution has arrived at; nil: a size is fixed
 	log     *slog.Logger
+	// hasLeaked is set when the work has changed a setting of the session, which is said once.
+	hasLeaked bool
 }
 
 // claim starts a job of the first migration that has one. busy without a job: a migration has been finished, failed or held, or its proof brought
@@ -102,6 +104,7 @@ func (e *Executor) equip(ctx context.Context, m dbgen.Migration) (*claimedJob, e
 	if err := e.setSession(ctx, w); err != nil {
 		return nil, err
 	}
+	e.mayHoldLocks = true
 	return &claimedJob{
 		migration: m, work: w, statements: statements, arguments: arguments,
 		label: fmt.Sprintf("/* bbm-runner: %s %s */ ", w.Name, w.Checksum()),

@@ -29,6 +29,7 @@ func (e *Executor) lockForClaim(
 		isApart = wasHeldForEndpoint(m)
 	)
 	p.batch.Queue(beginReadCommitted)
+	_, _ = e.queries.SessionName(ctx, p.queue(), e.applicationName(m.Name))
 	_ = e.queries.TableLock(ctx, p.queue(), int64(m.RootTableOid))
 	_, _ = e.queries.MigrationLockClaimable(ctx, p.queue(), lock)
 	_, _ = e.queries.JobClaim(ctx, p.queue(), claim)
@@ -46,6 +47,9 @@ func (e *Executor) lockForClaim(
 	if _, err := p.results.Exec(); err != nil {
 		// BEGIN itself does not fail: what does is the preparation, before it, of the one statement about the user's table.
 		return locked, nil, ends, fmt.Errorf("%w: %w", ErrJobEndpointNotFound, err)
+	}
+	if _, err := e.queries.SessionName(ctx, p.replay(), ""); err != nil {
+		return locked, nil, ends, fmt.Errorf("name session: %w", err)
 	}
 	if err := e.queries.TableLock(ctx, p.replay(), int64(m.RootTableOid)); err != nil {
 		return locked, nil, ends, fmt.Errorf("lock table: %w", err)

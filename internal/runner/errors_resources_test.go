@@ -115,9 +115,9 @@ func allConnectionsTaken(w *world) {
 	// Whoever is the first to connect gets the place that is free now: now and then that is the runner.
 	full := func() bool { return w.logged("too many clients already") }
 	for !full() {
-		w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'bbm-runner'`)
+		w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'bbm-runner%' AND application_name <> 'bbm-runner listener'`)
 		require.Eventually(w.t, func() bool {
-			return take() == nil || full() || one[bool](w, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'bbm-runner')`)
+			return take() == nil || full() || one[bool](w, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'bbm-runner%' AND application_name <> 'bbm-runner listener')`)
 		}, 30*time.Second, time.Millisecond)
 	}
 	for _, conn := range application {

@@ -56,7 +56,7 @@ type connected struct {
 	isBusy       bool  // the last step found something to do
 	isWell       bool  // it has been of use
 	announced    []string
-	sessionOf    sessionSettings
+	pinned       pinned
 	targets      map[int64]*work.Statements // by migration
 	halvings     map[int64]int              // by migration: how often its batch size is halved for now
 	walks        map[int64]*work.PieceSize  // by migration: how much of a walk over what remains is read at once
@@ -65,6 +65,9 @@ type connected struct {
 	ended        *claimedJob                // done, but its success is not recorded yet
 	recoveredAt  time.Time
 	maintainedAt time.Time
+
+	mayHoldLocks    bool // advisory ones that a work has left
+	askedForLocksAt time.Time
 }
 
 func (r *Runner) newExecutor(number int) *Executor {
@@ -107,11 +110,7 @@ func (e *Executor) run(ctx, workCtx context.Context) error {
 }
 
 func (e *Executor) connect(ctx context.Context) error {
-	conn, err := session.Connect(ctx, e.runner.connConfig, session.Config{
-		LockTimeout:      min(ownLockTimeout, ownLockTimes*e.config.LockTimeout),
-		StatementTimeout: e.config.StatementTimeout,
-		IdleTimeout:      e.config.IdleTimeout,
-	})
+	conn, err := session.Connect(ctx, e.runner.connConfig, e.sessionConfig())
 	if err != nil {
 		return lost(err)
 	}
@@ -140,6 +139,10 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 	}
 	if err := e.announceWorks(ctx); err != nil {
 		return lost(fmt.Errorf("announce works: %w", err))
+	}
+	// The driver prepares what is new to it before it sends a pipeline: as the role that a work may have taken, which has no rights on our tables.
+	if _, err := e.conn.Prepare(ctx, dbgen.JobProgress, dbgen.JobProgress); err != nil {
+		return lost(fmt.Errorf("prepare progress: %w", err))
 	}
 	if err := e.queries.RunnerAnnounce(ctx, e.conn, announced); err != nil {
 		return lost(fmt.Errorf("announce: %w", err))

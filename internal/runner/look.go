@@ -12,6 +12,7 @@ import (
 
 // surroundings are what one round trip tells an executor before it decides what to do.
 type surroundings struct {
+	left         remains
 	server       dbgen.ServerCheckRow
 	fleet        dbgen.FleetSettings
 	runningSlots []int32           // with a running job, above the present number of slots too
@@ -49,6 +50,7 @@ func (e *Executor) look(ctx context.Context) (s surroundings, err error) {
 		unprepared = dbgen.MigrationListUnpreparedParams{Works: e.works, WorkNames: e.names, OnlyNames: e.config.Only}
 		claimable  = dbgen.MigrationListClaimableParams{Works: e.works, OnlyNames: e.config.Only}
 	)
+	asksForLocks := e.queueRenewal(&p)
 	if e.ended != nil {
 		succeed = e.ended.succeedParams()
 		_, _ = e.queries.JobSucceed(ctx, p.queue(), succeed)
@@ -71,6 +73,9 @@ func (e *Executor) look(ctx context.Context) (s surroundings, err error) {
 		}
 	}()
 
+	if s.left, err = e.readRenewal(ctx, &p, asksForLocks); err != nil {
+		return s, lost(err) // a new session is as new
+	}
 	if e.ended != nil {
 		ended, err = e.queries.JobSucceed(ctx, p.replay(), succeed)
 		if errors.Is(err, pgx.ErrNoRows) {

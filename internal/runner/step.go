@@ -28,6 +28,9 @@ func (e *Executor) step(ctx, workCtx context.Context) (stepResult, error) {
 		return idle, err
 	}
 	e.isWell = true
+	if err := e.clear(ctx, s.left); err != nil {
+		return idle, err
+	}
 	if err := e.judge(s.server); err != nil {
 		return idle, err
 	}

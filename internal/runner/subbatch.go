@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -40,11 +41,18 @@ func (e *Executor) subBatch(ctx context.Context, job *claimedJob, end endpoint) 
 			return back, errTransactionEnded
 		}
 	}
-	return e.commit(ctx, dbgen.JobProgressParams{
+	back, changed, err := e.commit(ctx, dbgen.JobProgressParams{
 		JobID: job.ID, Claims: job.Claims, MigrationID: job.migration.ID, Slot: e.slot,
 		UntilKey: end.key, ProcessedRows: end.rows, AffectedRows: affected, TransactionID: transactionID,
 		MayCommitAsynchronously: !e.config.SynchronousCommit,
 	})
+	switch {
+	case err != nil:
+		return back, err
+	case changed.err != nil, len(changed.names) > 0:
+		return back, e.restoreSession(job, changed)
+	}
+	return back, nil
 }
 
 // change is the first round trip.
@@ -116,29 +124,39 @@ func (e *Executor) call(ctx context.Context, job *claimedJob, r work.Range) (aff
 	return job.work.Do(ctx, shared, job.statements.Batch(job.migration.Name, r, job.arguments, int(job.Attempts)+1))
 }
 
-// commit is the second round trip. COMMIT travels with the progress: when the fence does not hold, the server raises and ignores the COMMIT.
-func (e *Executor) commit(ctx context.Context, progress dbgen.JobProgressParams) (back dbgen.JobProgressRow, err error) {
+// commit is the second round trip. COMMIT travels with the progress: when the fence does not hold, the server raises and ignores the COMMIT. Behind it,
+// when what was set for the transaction alone is gone, comes the look at the session's settings.
+func (e *Executor) commit(ctx context.Context, progress dbgen.JobProgressParams) (back dbgen.JobProgressRow, changed changes, err error) {
 	var p pipeline
-	p.batch.Queue(genericPlans)
+	before := append(slices.Clone(ownRole), genericPlans)
+	for _, statement := range before {
+		p.batch.Queue(statement)
+	}
 	_, _ = e.queries.JobProgress(ctx, p.queue(), progress)
 	p.batch.Queue("COMMIT")
+	_, _ = e.queries.SessionListChanged(ctx, p.queue(), e.pinned.settings)
 	p.send(ctx, e.conn)
+	isCommitted := false
 	defer func() {
-		if closeErr := p.close(); err == nil {
+		if closeErr := p.close(); err == nil && !isCommitted {
 			err = closeErr
 		}
 	}()
 
-	if _, err = p.results.Exec(); err != nil {
-		return back, fmt.Errorf("plan generically: %w", err)
+	for range before {
+		if _, err = p.results.Exec(); err != nil {
+			return back, changed, fmt.Errorf("set up the progress: %w", err)
+		}
 	}
 	if back, err = e.queries.JobProgress(ctx, p.replay(), progress); err != nil {
-		return back, fmt.Errorf("progress: %w", err)
+		return back, changed, fmt.Errorf("progress: %w", err)
 	}
 	if _, err = p.results.Exec(); err != nil {
-		return back, fmt.Errorf("commit: %w", &workError{err}) // a deferred constraint or trigger
+		return back, changed, fmt.Errorf("commit: %w", &workError{err}) // a deferred constraint or trigger
 	}
-	return back, nil
+	isCommitted = true // whatever comes
+	changed.names, changed.err = e.queries.SessionListChanged(ctx, p.replay(), e.pinned.settings)
+	return back, changed, nil
 }
 
 // panicError is a panic of a Go work.

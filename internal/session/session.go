@@ -3,27 +3,28 @@
 package session
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+
+	"github.com/bbm-runner/bbm-runner/internal/dbgen"
 )
 
-// settings are pinned by SET after connecting: poolers refuse startup parameters that they do not know.
+// pins are set after connecting, since poolers refuse startup parameters that they do not know.
 // A policy of row-level security must raise, not skip rows; keys must read the same in every session.
-var settings = [][2]string{
+var pins = [][2]string{
 	{"client_encoding", "UTF8"},
 	{"row_security", "off"},
 	{"DateStyle", "ISO, YMD"},
 	{"IntervalStyle", "postgres"},
-	{"TimeZone", "UTC"},
+	{timeZone, "UTC"},
 	{"extra_float_digits", "1"},
-	{"search_path", "pg_catalog"},
+	{searchPath, "pg_catalog"},
 	{"plan_cache_mode", "force_generic_plan"}, // what queries/plans shows is what runs; JobFence sets another for the work
 	{"jit", "off"},                            // compiling a statement takes longer than a sub-batch: 200 ms where a plan avoids a disabled node at a cost of 10^10
 	{"default_transaction_isolation", "read committed"},
@@ -32,18 +33,23 @@ var settings = [][2]string{
 	{"synchronous_commit", "on"},
 	{"client_min_messages", "warning"},
 	{"standard_conforming_strings", "on"},
-}
-
-// optional are kept where the server can set them; an older version, a Unix socket or a platform may not. The keepalives notice a client that is gone
-// within 15 s.
-var optional = [][2]string{
 	{"transaction_timeout", "0"}, // since 17
+	// These notice a client that is gone within 15 s, where the server's platform can.
 	{"tcp_keepalives_idle", fmt.Sprint(keepalives.Idle.Seconds())},
 	{"tcp_keepalives_interval", fmt.Sprint(keepalives.Interval.Seconds())},
 	{"tcp_keepalives_count", fmt.Sprint(keepalives.Count)},
 	{"tcp_user_timeout", fmt.Sprint(vanishedAfter.Milliseconds())},
 	{"client_connection_check_interval", "5000"},
 }
+
+// SafePath goes before the pins, which name functions and types: under a role's own search_path those could be anybody's.
+const SafePath = "SET search_path = pg_catalog"
+
+// What the header of a work sets for its statements.
+const (
+	searchPath = "search_path"
+	timeZone   = "TimeZone"
+)
 
 // Config says what a session may cost others.
 type Config struct {
@@ -107,28 +113,38 @@ func Connect(ctx context.Context, connConfig *pgx.ConnConfig, config Config) (*p
 }
 
 func pin(ctx context.Context, conn *pgx.Conn, config Config) error {
-	pinned := append([][2]string{
-		{"lock_timeout", Milliseconds(config.LockTimeout)},
-		{"statement_timeout", Milliseconds(config.StatementTimeout)},
-		{"idle_in_transaction_session_timeout", Milliseconds(config.IdleTimeout)},
-		{"idle_session_timeout", Milliseconds(config.IdleTimeout)},
-	}, settings...)
-	var set strings.Builder
-	for _, s := range pinned {
-		fmt.Fprintf(&set, "SET %s = '%s';", s[0], s[1])
-	}
-	if _, err := conn.Exec(ctx, set.String()); err != nil {
+	if _, err := conn.Exec(ctx, SafePath); err != nil {
 		return err
 	}
-	for _, s := range optional {
-		if _, err := conn.Exec(ctx, fmt.Sprintf("SET %s = '%s'", s[0], s[1])); err != nil {
-			var refused *pgconn.PgError
-			if !errors.As(err, &refused) {
-				return err
-			}
-		}
+	_, err := dbgen.New().SessionPin(ctx, conn, config.Pins("", ""))
+	return err
+}
+
+// Pins are what [Connect] sets, in a form to set it again; with the search_path and the time zone of a work, where they are given.
+func (c Config) Pins(path, zone string) (p dbgen.SessionPinParams) {
+	add := func(name, value string) {
+		p.Names, p.SettingValues = append(p.Names, name), append(p.SettingValues, value)
 	}
-	return nil
+	add("lock_timeout", Milliseconds(c.LockTimeout))
+	add("statement_timeout", Milliseconds(c.StatementTimeout))
+	add("idle_in_transaction_session_timeout", Milliseconds(c.IdleTimeout))
+	add("idle_session_timeout", Milliseconds(c.IdleTimeout))
+	for _, pin := range pins {
+		name, value := pin[0], pin[1]
+		switch {
+		case name == searchPath:
+			value = cmp.Or(path, value)
+		case name == timeZone:
+			value = cmp.Or(zone, value)
+		}
+		add(name, value)
+	}
+	return p
+}
+
+// PinsOfWork are those that the header of a work names, alone.
+func PinsOfWork(path, zone string) dbgen.SessionPinParams {
+	return dbgen.SessionPinParams{Names: []string{searchPath, timeZone}, SettingValues: []string{path, zone}}
 }
 
 // Milliseconds writes a timeout as PostgreSQL takes it. It rounds up, since 0 stands for no limit.

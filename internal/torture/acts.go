@@ -92,7 +92,7 @@ func freeze(ctx context.Context, r *round, rng *rand.Rand) bool {
 		return false
 	}
 	if isCutOff {
-		r.exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1`, applicationName(u.number))
+		r.exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1 OR starts_with(application_name, $1 || ' ')`, applicationName(u.number))
 	}
 	r.later(ctx, length, func() { frozen.signal(syscall.SIGCONT) })
 	return true
