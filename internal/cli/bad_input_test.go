@@ -76,7 +76,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		want string
 	}{
 		{[]string{"enqueue", "unknown"}, `no work "unknown"`},
-		{[]string{"enqueue", "add"}, `"summand" (int) is missing`},
+		{[]string{"enqueue", "add"}, `"summand" (int) is missing: give --arg summand=VALUE`},
 		{[]string{"enqueue", "add", "--arg", "summand=1", "--arg", "other=1"}, `unknown argument "other"`},
 		{[]string{"enqueue", "add", "--arg", "summand=one"}, `one`},
 		{[]string{"enqueue", "add", "--arg", "summand"}, `is no key=value`},
@@ -107,6 +107,8 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{[]string{"logs", "nowhere"}, `there is no migration "nowhere"`},
 		{[]string{"set", "taken"}, `needs NAME and key=value`},
 		{[]string{"set", "taken", "colour=red"}, `unknown setting "colour"`},
+		{[]string{"set", "taken", "batch_size=10"}, `batch_size is fixed at the enqueue`},
+		{[]string{"set", "taken", "slots=2"}, `bbm-runner set --fleet slots=2`},
 		{[]string{"set", "taken", "pause=5"}, `give a duration`},
 		{[]string{"set", "taken", "parallelism=0"}, `parallelism of 0`},
 		{[]string{"set", "taken", "sub_batch_size=some"}, `a whole number, or auto`},

@@ -23,6 +23,7 @@ const (
 
 // bars shows a progress bar for each migration, redrawn in place.
 type bars struct {
+	w        io.Writer
 	writer   progress.Writer
 	trackers map[string]*progress.Tracker
 	coloured bool
@@ -31,7 +32,7 @@ type bars struct {
 }
 
 func newBars(w io.Writer, coloured bool) *bars {
-	b := &bars{writer: progress.NewWriter(), trackers: make(map[string]*progress.Tracker), coloured: coloured, drawn: make(chan struct{})}
+	b := &bars{w: w, writer: progress.NewWriter(), trackers: make(map[string]*progress.Tracker), coloured: coloured, drawn: make(chan struct{})}
 	b.writer.SetOutputWriter(w)
 	b.writer.SetTrackerPosition(progress.PositionLeft)
 	b.writer.SetUpdateFrequency(watchInterval / 4)
@@ -89,7 +90,7 @@ func (b *bars) message(m control.Migration) string {
 // fitting says what a line still holds behind so many columns. Why a migration stands still matters more than where; where it goes, the rate and the
 // time that is left matter more than the rows.
 func (b *bars) fitting(m control.Migration, taken int) string {
-	if why := visible(reason(m)); why != "" {
+	if why := asShownOn(b.w, visible(reason(m))); why != "" {
 		if b.room == 0 {
 			return clip(why, longText)
 		}

@@ -15,7 +15,7 @@ import (
 
 // Program is one call of the command line.
 type Program struct {
-	Name    string       // as the user calls it; default bbm-runner
+	Name    string       // as the user calls it, in hints too; default bbm-runner
 	Version string       // default: what the Go toolchain recorded
 	Args    []string     // without the program's name
 	Environ []string     // as os.Environ returns it, which is the default
@@ -36,7 +36,7 @@ type app struct {
 // Run executes one command and returns the exit code: 0 done; 1 failed; 2 wrong usage or input; 3 wait: a migration failed or was cancelled;
 // 4 wait: time ran out. The first SIGINT or SIGTERM ends ctx.
 func Run(ctx context.Context, p Program) int {
-	p.Name = cmp.Or(p.Name, "bbm-runner")
+	p.Name = cmp.Or(p.Name, canonicalName)
 	if p.Environ == nil {
 		p.Environ = os.Environ()
 	}
@@ -49,11 +49,15 @@ func Run(ctx context.Context, p Program) int {
 	if p.Stderr == nil {
 		p.Stderr = os.Stderr
 	}
+	commands := p.callByOwnName()
 	a := &app{Program: p}
 	ctx, a.signals = catchSignals(ctx)
 	defer a.signals.release()
 
 	root := a.newRootCommand()
+	for _, command := range root.Commands() {
+		commands[command.Name()] = true
+	}
 	// A nil slice would make cobra read os.Args.
 	root.SetArgs(append([]string{}, p.Args...))
 	command, err := root.ExecuteContextC(ctx)

@@ -90,7 +90,12 @@ func (a *app) set(ctx context.Context, name string, pairs []string, why string) 
 	var options control.SetOptions
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		read, known := tunables[key]
-		if !known {
+		switch {
+		case key == "batch_size":
+			return usagef("batch_size is fixed at the enqueue, since jobs are cut by it; sub_batch_size is the rows of a transaction, and may be set")
+		case key == "slots":
+			return usagef("slots are the fleet's, not a migration's: %s set --fleet slots=%s", a.Name, values[key])
+		case !known:
 			return usagef("unknown setting %q; use one of %s", key, strings.Join(slices.Sorted(maps.Keys(tunables)), ", "))
 		}
 		if err := read(&options, values[key]); err != nil {

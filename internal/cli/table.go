@@ -23,6 +23,11 @@ func (a *app) printTable(w io.Writer, headings []string, rows [][]string) {
 	t.SetAllowedRowLength(width(w))
 	coloured := a.isColoured(w)
 	t.AppendHeader(tableRow(headings, coloured))
+	for i, row := range rows {
+		for j, cell := range row {
+			rows[i][j] = asShownOn(w, cell)
+		}
+	}
 	for _, row := range fitted(headings, rows, width(w)) {
 		t.AppendRow(tableRow(row, coloured))
 	}
@@ -95,7 +100,7 @@ func (c *columns) print(rows [][]string) {
 	}
 	for _, row := range rows {
 		for i, cell := range row {
-			cell = visible(cell)
+			cell = asShownOn(c.w, visible(cell))
 			row[i] = cell
 			c.widths[i] = max(c.widths[i], columnsOf(cell))
 		}

@@ -1,13 +1,14 @@
 // Package config reads the settings of bbm-runner. A flag wins over an environment variable, that over the YAML file, and that over the
 // default. A setting is called works_dir in the file and BBM_WORKS_DIR in the environment; flags exist for a few.
 //
-// The file is strict: an unknown key is an error. The environment is not, since other systems write there too (Kubernetes adds
-// BBM_RUNNER_SERVICE_HOST beside a service of that name): an unknown BBM_ variable is a warning where it looks like a misspelt setting.
+// The file is strict: an unknown key is an error. The environment is not, since other systems write there too: an unknown BBM_ variable is a warning,
+// unless it is one of those that Kubernetes adds for a service (BBM_RUNNER_SERVICE_HOST).
 package config
 
 import (
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -171,6 +172,23 @@ func flagName(setting string) string {
 	return "--" + strings.TrimSuffix(strings.ReplaceAll(setting, "_", "-"), "-dir")
 }
 
+// ofService matches what Kubernetes tells every container of a service (its documentation, "Services", under "Environment variables").
+var ofService = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+
+// unknownVariable says what a variable may have been meant to be: a flag's name leads to its setting, then the nearest name.
+func unknownVariable(variable string, candidates []string) string {
+	name := strings.ToLower(strings.TrimPrefix(variable, prefix))
+	for _, candidate := range candidates {
+		if flagName(candidate) == flagName(name) {
+			return fmt.Sprintf("the variable %s is not known; did you mean %s?", variable, variableName(candidate))
+		}
+	}
+	if near := nearest.Word(name, candidates); near != "" {
+		return fmt.Sprintf("the variable %s is not known; did you mean %s?", variable, variableName(near))
+	}
+	return fmt.Sprintf("the variable %s is not known, and nothing reads it; see: bbm-runner help settings", variable)
+}
+
 // readEnvironment returns the settings found in variables. An empty variable counts as not set, since deployment tools cannot unset one.
 func (c *Config) readEnvironment(environ []string) (map[string]any, error) {
 	known := make(map[string]bool)
@@ -186,11 +204,13 @@ func (c *Config) readEnvironment(environ []string) (map[string]any, error) {
 		EnvironFunc: func() []string { return environ },
 		TransformFunc: func(variable, value string) (string, any) {
 			name := strings.ToLower(strings.TrimPrefix(variable, prefix))
-			switch near := nearest.Word(name, candidates); {
-			case known[name] && variable == variableName(name) && value != "":
-				return name, value
-			case !known[name] && near != "" && !strings.HasPrefix(variable, testPrefix):
-				c.Warnings = append(c.Warnings, fmt.Sprintf("the variable %s is not known; did you mean %s?", variable, variableName(near)))
+			switch {
+			case known[name] && variable == variableName(name):
+				if value != "" {
+					return name, value
+				}
+			case !strings.HasPrefix(variable, testPrefix) && !ofService.MatchString(variable):
+				c.Warnings = append(c.Warnings, unknownVariable(variable, candidates))
 			}
 			return "", nil
 		},

@@ -114,11 +114,20 @@ func TestAWrongValueNamesItsVariableOrFlag(t *testing.T) {
 	require.EqualError(t, err, `--log-format is "xml"; give auto, text or json`)
 }
 
-func TestOnlyAMisspeltVariableIsWarnedOf(t *testing.T) {
+func TestAnUnknownVariableIsWarnedOf(t *testing.T) {
 	t.Parallel()
-	c, err := Load(Sources{Environ: []string{"BBM_ENABELD=true", "BBM_RUNNER_SERVICE_HOST=10.0.0.1", "BBM_TEST_DATABASE_URL=x", "BBM_Workers=7"}})
+	c, err := Load(Sources{Environ: []string{
+		"BBM_ENABELD=true", "BBM_Workers=7", "BBM_WORKS=w", "BBM_MAXIMUM=3", "BBM_WORKERS=", "PATH=x",
+		"BBM_TEST_DATABASE_URL=x", "BBM_RUNNER_SERVICE_HOST=10.0.0.1", "BBM_RUNNER_SERVICE_PORT_HTTP=80", "BBM_PORT=tcp://10.0.0.1:80",
+		"BBM_RUNNER_PORT_80_TCP_ADDR=10.0.0.1",
+	}})
 	require.NoError(t, err)
-	assert.Equal(t, []string{"the variable BBM_ENABELD is not known; did you mean BBM_ENABLED?"}, c.Warnings)
+	assert.ElementsMatch(t, []string{
+		"the variable BBM_ENABELD is not known; did you mean BBM_ENABLED?",
+		"the variable BBM_Workers is not known; did you mean BBM_WORKERS?",
+		"the variable BBM_WORKS is not known; did you mean BBM_WORKS_DIR?",
+		"the variable BBM_MAXIMUM is not known, and nothing reads it; see: bbm-runner help settings",
+	}, c.Warnings)
 	assert.False(t, c.Enabled)
 	assert.Equal(t, 1, c.Workers)
 }

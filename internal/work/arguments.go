@@ -62,7 +62,7 @@ func (w *Work) CheckArguments(given Arguments) error {
 	declared := w.argumentNames()
 	for _, argument := range w.Arguments {
 		if _, ok := given[argument.Name]; !ok {
-			problems = append(problems, fmt.Sprintf("argument %q (%s) is missing", argument.Name, argument.Type))
+			problems = append(problems, fmt.Sprintf(`argument %q (%s) is missing: give --arg %[1]s=VALUE, or in SQL arguments => '{%[1]q: "VALUE"}'`, argument.Name, argument.Type))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {

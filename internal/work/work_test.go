@@ -148,9 +148,9 @@ func TestCheckArgumentsNamesWhatIsMissingAndWhatIsUnknown(t *testing.T) {
 	w := parsed(t, usersEmailLower)
 	text := "x"
 	assert.NoError(t, w.CheckArguments(Arguments{"domain": nil}))
-	assert.EqualError(t, w.CheckArguments(nil), `argument "domain" (text) is missing`)
+	assert.EqualError(t, w.CheckArguments(nil), `argument "domain" (text) is missing: give --arg domain=VALUE, or in SQL arguments => '{"domain": "VALUE"}'`)
 	assert.EqualError(t, w.CheckArguments(Arguments{"domian": &text, "unheard": nil}),
-		`argument "domain" (text) is missing; unknown argument "domian"; did you mean "domain"?; unknown argument "unheard"; work x takes domain`)
+		`argument "domain" (text) is missing: give --arg domain=VALUE, or in SQL arguments => '{"domain": "VALUE"}'; unknown argument "domian"; did you mean "domain"?; unknown argument "unheard"; work x takes domain`)
 	assert.EqualError(t, goWork().CheckArguments(Arguments{"a": nil}), `unknown argument "a"; work anonymise takes no arguments`)
 }
 
