@@ -43,11 +43,16 @@ LIMIT 1;
 -- name: TargetListColumns :many
 -- The columns of a table, in their order. Since PostgreSQL 18 a NOT NULL may be there without having been proved for old rows.
 -- Called by: work.Resolve.
--- Index: pg_attribute_relid_attnum_index, pg_constraint_conrelid_contypid_conname_index.
+-- Index: pg_attribute_relid_attnum_index, pg_collation_oid_index, pg_constraint_conrelid_contypid_conname_index.
 -- Locks: nothing.
 SELECT
     a.attname::text AS name,
     format_type(a.atttypid, NULL) AS type,
+    coalesce((
+        SELECT format('%s.%I', l.collnamespace::regnamespace, l.collname)
+        FROM pg_catalog.pg_collation AS l
+        WHERE l.oid = a.attcollation
+    ), '')::text AS collation_name,
     (a.attnotnull AND NOT EXISTS (
         SELECT
         FROM pg_catalog.pg_constraint AS r

@@ -115,6 +115,8 @@ WITH locked_migration AS (
             WHEN sqlc.narg('work_checksum')::text IS NULL THEN m.remaining_predicate
             ELSE sqlc.narg('remaining_predicate')::text
         END,
+        -- What the bound was fixed for stays true of it.
+        row_set = CASE WHEN sqlc.narg('work_checksum')::text IS NULL OR m.max_key IS NOT NULL THEN m.row_set ELSE @row_set::jsonb END,
         on_hold_until = NULL,
         hold_reason = NULL,
         updated_at = now()
@@ -189,6 +191,8 @@ WITH locked_migration AS (
             WHEN sqlc.narg('work_checksum')::text IS NULL THEN m.remaining_predicate
             ELSE sqlc.narg('remaining_predicate')::text
         END,
+        -- What the bound was fixed for stays true of it.
+        row_set = CASE WHEN sqlc.narg('work_checksum')::text IS NULL OR m.max_key IS NOT NULL THEN m.row_set ELSE @row_set::jsonb END,
         failure_error_code = NULL,
         failure_message = NULL,
         on_hold_until = NULL,

@@ -49,6 +49,7 @@ SET
         END
     ),
     total_tuple_count = @total_tuple_count::bigint,
+    row_set = @row_set::jsonb,
     remaining_predicate = sqlc.narg('remaining_predicate')::text,
     verified_at = CASE WHEN sqlc.narg('remaining_predicate')::text IS NOT NULL THEN m.finished_at END,
     verified_rows = CASE WHEN sqlc.narg('remaining_predicate')::text IS NOT NULL AND m.finished_at IS NOT NULL THEN 0 END,
@@ -60,6 +61,19 @@ SET
 WHERE m.id = @migration_id
   AND m.work_checksum IS NULL
 RETURNING *;
+
+-- name: MigrationNoteRowSet :exec
+-- Notes which rows the pinned version walks over, where a version of bbm-runner pinned it that did not.
+-- Called by: runner.(*Executor).equip, control.(*Control).Enqueue.
+-- Index: batched_background_migrations_pkey.
+-- Locks: the row of the migration, until commit.
+UPDATE bbm.batched_background_migrations AS m
+SET
+    row_set = @row_set::jsonb,
+    updated_at = now()
+WHERE m.id = @migration_id
+  AND m.work_checksum = @work_checksum::text
+  AND m.row_set IS NULL;
 
 -- name: MigrationAwait :exec
 -- Notes the transactions that must end before the upper bound is fixed.

@@ -65,13 +65,15 @@ ORDER BY v.pass
 FOR UPDATE SKIP LOCKED;
 
 -- name: VerificationAwait :exec
--- Notes the transactions that must end before a walk begins.
+-- Notes the transactions that must end before a walk begins, or begins again by another version of the work.
 -- Called by: runner.(*Executor).beginWalk, which holds the row of the walk.
 -- Index: batched_background_migration_verifications_pkey.
 -- Locks: the row of the walk, until commit.
 UPDATE bbm.batched_background_migration_verifications AS v
 SET
     awaited_transactions = @awaited_transactions::text[],
+    work_checksum = @work_checksum::text,
+    statement = NULL,
     updated_at = now()
 WHERE v.batched_background_migration_id = @migration_id
   AND v.pass = @pass;
@@ -206,3 +208,33 @@ WITH locked_migration AS (
 
 SELECT m.verified_rows::bigint AS verified_rows
 FROM finished_migration AS m;
+
+-- name: VerificationDecidesRows :one
+-- Whether only the predicate of what remains tells a row that is done from one that is not: a walk has begun, and jobs have not succeeded, each of a
+-- pass then, or rows are left out, which a pass may have changed since.
+-- Called by: control.(*adoption).checkPasses, which holds the row of the migration.
+-- Index: batched_background_migration_verifications_pkey, batched_background_migration_jobs_unsucceeded_idx,
+-- batched_background_migration_quarantined_rows_migration_idx.
+-- Locks: nothing.
+SELECT (
+    EXISTS (
+        SELECT
+        FROM bbm.batched_background_migration_verifications AS v
+        WHERE v.batched_background_migration_id = @migration_id
+          AND v.statement IS NOT NULL
+    )
+    AND (
+        EXISTS (
+            SELECT
+            FROM bbm.batched_background_migration_jobs AS j
+            WHERE j.batched_background_migration_id = @migration_id
+              AND j.finished_at IS NULL
+        )
+        OR EXISTS (
+            SELECT
+            FROM bbm.batched_background_migration_quarantined_rows AS q
+            WHERE q.batched_background_migration_id = @migration_id
+              AND q.mended_at IS NULL
+        )
+    )
+)::boolean AS decides;

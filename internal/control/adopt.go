@@ -2,8 +2,10 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -13,8 +15,10 @@ import (
 
 // adoption is the present version of a work that is to replace the pinned one; nil for none.
 type adoption struct {
-	old, present string  // checksums
-	remaining    *string // what the present version says of rows still to be changed
+	old, present string      // checksums
+	remaining    *string     // what the present version says of rows still to be changed
+	rows         work.RowSet // that it walks over
+	work         string
 	note         string
 }
 
@@ -59,12 +63,13 @@ func (c *Control) examine(ctx context.Context, name string, acceptWork bool, sta
 		return nil, err
 	}
 	return &adoption{
-		old: *m.WorkChecksum, present: present, remaining: w.RemainingPredicate(),
+		old: *m.WorkChecksum, present: present, remaining: w.RemainingPredicate(), rows: w.RowSet(target), work: w.Name,
 		note: fmt.Sprintf("adopted the present version of the work (%s → %s)", *m.WorkChecksum, present),
 	}, nil
 }
 
-// check makes sure, under the lock of the row, that what was examined is still so and that no job runs in the old version.
+// check makes sure, under the lock of the row, that what was examined is still so, that no job runs in the old version, and that a migration which is
+// finished in the present version has visited every row.
 func (a *adoption) check(ctx context.Context, tx pgx.Tx, m dbgen.Migration) error {
 	if a == nil {
 		return nil
@@ -78,6 +83,52 @@ func (a *adoption) check(ctx context.Context, tx pgx.Tx, m dbgen.Migration) erro
 	}
 	if jobs > 0 {
 		return inputf("%d jobs of migration %q still run in the old version; pause it first, and try again when they have stopped", jobs, m.Name)
+	}
+	if err := a.checkRows(m); err != nil {
+		return err
+	}
+	return a.checkPasses(ctx, tx, m)
+}
+
+// checkRows refuses a version that walks over rows for which the upper bound was not fixed, as they would be left out. A proof visits them all.
+func (a *adoption) checkRows(m dbgen.Migration) error {
+	if m.MaxKey == nil {
+		return nil // it will be fixed for the present version
+	}
+	bounded, err := work.ReadRowSet(m.RowSet)
+	if err != nil {
+		return fmt.Errorf("migration %q: %w", m.Name, err)
+	}
+	another := fmt.Sprintf("bbm-runner cancel %s, then bbm-runner enqueue %s --name %s-2 (rows that are done stay done: the statement must leave them alone)",
+		m.Name, a.work, m.Name)
+	switch {
+	case bounded == nil:
+		return inputf("migration %q was enqueued by an older bbm-runner, which did not note the rows that it was bounded for, so the present version of work %q "+
+			"could leave rows out; enqueue it once more in the version that it runs, %s, which notes them and changes nothing else, or start again: %s",
+			m.Name, a.work, a.old, another)
+	case !bounded.SameOrder(a.rows):
+		return inputf("the keys of migration %q were cut in another order (%s) than the cursor of work %q has now (%s); start again: %s",
+			m.Name, strings.Join(bounded.Order, "; "), a.work, strings.Join(a.rows.Order, "; "), another)
+	case !bounded.Covers(a.rows) && a.remaining == nil:
+		return inputf("the present version of work %q walks over %s, but migration %q was bounded for %s, so rows would be left out; start again: %s; "+
+			"or add -- remaining: PREDICATE to the work, which looks through the whole table for what is left",
+			a.work, a.rows, m.Name, bounded, another)
+	}
+	return nil
+}
+
+// checkPasses refuses a version that says no more what remains, where that alone keeps rows that are done from being changed again.
+func (a *adoption) checkPasses(ctx context.Context, tx pgx.Tx, m dbgen.Migration) error {
+	if a.remaining != nil || m.RemainingPredicate == nil {
+		return nil
+	}
+	decides, err := queries.VerificationDecidesRows(ctx, tx, m.ID)
+	if err != nil {
+		return fmt.Errorf("look at the passes of %q: %w", m.Name, err)
+	}
+	if decides {
+		return inputf("migration %q goes again over rows that remain, and the present version of work %q does not say which do: rows that are done would be changed "+
+			"again; keep -- remaining in it (it may be another predicate)", m.Name, a.work)
 	}
 	return nil
 }
@@ -96,6 +147,14 @@ func (a *adoption) predicate() *string {
 		return nil
 	}
 	return a.remaining
+}
+
+// rowSet goes with the checksum too.
+func (a *adoption) rowSet() json.RawMessage {
+	if a == nil {
+		return json.RawMessage("null")
+	}
+	return a.rows.Pinned()
 }
 
 // reason puts the adoption before the reason that was given.

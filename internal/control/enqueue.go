@@ -122,6 +122,14 @@ func (c *Control) create(ctx context.Context, e enqueueing) (result EnqueueResul
 				return err
 			}
 		}
+		if m.WorkChecksum != nil && m.RowSet == nil { // pinned by a version of bbm-runner that did not note it
+			err := queries.MigrationNoteRowSet(ctx, tx, dbgen.MigrationNoteRowSetParams{
+				MigrationID: m.ID, WorkChecksum: e.work.Checksum(), RowSet: e.work.RowSet(e.target).Pinned(),
+			})
+			if err != nil {
+				return fmt.Errorf("note the rows of %q: %w", e.name, err)
+			}
+		}
 		result = e.result(m, created)
 		return nil
 	})

@@ -90,7 +90,8 @@ func (c *Control) RetryQuarantined(ctx context.Context, name, reason string, acc
 			return err
 		}
 		rows, err = queries.QuarantineRetry(ctx, tx, dbgen.QuarantineRetryParams{
-			MigrationID: m.ID, WorkChecksum: adoption.checksum(), RemainingPredicate: adoption.predicate(), ChangedBy: c.ChangedBy, Reason: adoption.reason(reason),
+			MigrationID: m.ID, WorkChecksum: adoption.checksum(), RemainingPredicate: adoption.predicate(), RowSet: adoption.rowSet(),
+			ChangedBy: c.ChangedBy, Reason: adoption.reason(reason),
 		})
 		return wrap(err, "try the rows in quarantine again of", name)
 	})

@@ -63,7 +63,8 @@ func (c *Control) Resume(ctx context.Context, name, reason string, acceptWork bo
 			return wrap(err, "lift the hold of", name)
 		}
 		_, err := queries.MigrationResume(ctx, tx, dbgen.MigrationResumeParams{
-			MigrationID: m.ID, WorkChecksum: adoption.checksum(), RemainingPredicate: adoption.predicate(), ChangedBy: c.ChangedBy, Reason: adoption.reason(reason),
+			MigrationID: m.ID, WorkChecksum: adoption.checksum(), RemainingPredicate: adoption.predicate(), RowSet: adoption.rowSet(),
+			ChangedBy: c.ChangedBy, Reason: adoption.reason(reason),
 		})
 		return wrap(err, "resume", name)
 	})
@@ -106,7 +107,8 @@ func (c *Control) Retry(ctx context.Context, name, reason string, acceptWork boo
 			return err
 		}
 		_, err := queries.MigrationRetry(ctx, tx, dbgen.MigrationRetryParams{
-			MigrationID: m.ID, WorkChecksum: adoption.checksum(), RemainingPredicate: adoption.predicate(), ChangedBy: c.ChangedBy, Reason: adoption.reason(reason),
+			MigrationID: m.ID, WorkChecksum: adoption.checksum(), RemainingPredicate: adoption.predicate(), RowSet: adoption.rowSet(),
+			ChangedBy: c.ChangedBy, Reason: adoption.reason(reason),
 		})
 		return wrap(err, "retry", name)
 	})

@@ -156,6 +156,11 @@ const TargetListColumns = `-- name: TargetListColumns :many
 SELECT
     a.attname::text AS name,
     format_type(a.atttypid, NULL) AS type,
+    coalesce((
+        SELECT format('%s.%I', l.collnamespace::regnamespace, l.collname)
+        FROM pg_catalog.pg_collation AS l
+        WHERE l.oid = a.attcollation
+    ), '')::text AS collation_name,
     (a.attnotnull AND NOT EXISTS (
         SELECT
         FROM pg_catalog.pg_constraint AS r
@@ -172,14 +177,15 @@ ORDER BY a.attnum
 `
 
 type TargetListColumnsRow struct {
-	Name      string
-	Type      string
-	IsNotNull bool
+	Name          string
+	Type          string
+	CollationName string
+	IsNotNull     bool
 }
 
 // The columns of a table, in their order. Since PostgreSQL 18 a NOT NULL may be there without having been proved for old rows.
 // Called by: work.Resolve.
-// Index: pg_attribute_relid_attnum_index, pg_constraint_conrelid_contypid_conname_index.
+// Index: pg_attribute_relid_attnum_index, pg_collation_oid_index, pg_constraint_conrelid_contypid_conname_index.
 // Locks: nothing.
 func (q *Queries) TargetListColumns(ctx context.Context, db DBTX, tableOid uint32) ([]TargetListColumnsRow, error) {
 	rows, err := db.Query(ctx, TargetListColumns, tableOid)
@@ -190,7 +196,12 @@ func (q *Queries) TargetListColumns(ctx context.Context, db DBTX, tableOid uint3
 	items := []TargetListColumnsRow{}
 	for rows.Next() {
 		var i TargetListColumnsRow
-		if err := rows.Scan(&i.Name, &i.Type, &i.IsNotNull); err != nil {
+		if err := rows.Scan(
+			&i.Name,
+			&i.Type,
+			&i.CollationName,
+			&i.IsNotNull,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -69,7 +69,7 @@ WITH locked_migration AS (
         updated_at = coalesce($2::timestamptz, now())
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by
@@ -132,7 +132,7 @@ func (q *Queries) MigrationHold(ctx context.Context, db DBTX, arg MigrationHoldP
 }
 
 const MigrationListClaimable = `-- name: MigrationListClaimable :many
-SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, remaining_predicate, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at, verified_at, verified_rows, verified_statement
+SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, remaining_predicate, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at, verified_at, verified_rows, verified_statement, row_set
 FROM bbm.batched_background_migrations AS m
 WHERE m.status IN ('active', 'running')
   AND m.max_key IS NOT NULL
@@ -244,6 +244,7 @@ func (q *Queries) MigrationListClaimable(ctx context.Context, db DBTX, arg Migra
 			&i.VerifiedAt,
 			&i.VerifiedRows,
 			&i.VerifiedStatement,
+			&i.RowSet,
 		); err != nil {
 			return nil, err
 		}
@@ -289,7 +290,7 @@ func (q *Queries) MigrationListFailed(ctx context.Context, db DBTX, migrationIds
 
 const MigrationLockClaimable = `-- name: MigrationLockClaimable :one
 SELECT
-    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement,
+    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set,
     (
         SELECT count(*)
         FROM bbm.batched_background_migration_jobs AS j
@@ -393,6 +394,7 @@ func (q *Queries) MigrationLockClaimable(ctx context.Context, db DBTX, arg Migra
 		&i.Migration.VerifiedAt,
 		&i.Migration.VerifiedRows,
 		&i.Migration.VerifiedStatement,
+		&i.Migration.RowSet,
 		&i.RunningJobs,
 		&i.IsDue,
 		&i.IsTarget,
@@ -409,7 +411,7 @@ WITH started_migration AS (
         updated_at = coalesce($1::timestamptz, now())
     WHERE m.id = $2
       AND m.status = 'active'
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by

@@ -42,7 +42,7 @@ WITH locked_migration AS (
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
@@ -131,7 +131,7 @@ func (q *Queries) MigrationEnqueue(ctx context.Context, db DBTX, arg MigrationEn
 
 const MigrationLock = `-- name: MigrationLock :one
 SELECT
-    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement,
+    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set,
     (m.xmin = pg_current_xact_id()::xid)::boolean AS is_written_here
 FROM bbm.batched_background_migrations AS m
 WHERE m.name = $1
@@ -194,6 +194,7 @@ func (q *Queries) MigrationLock(ctx context.Context, db DBTX, name string) (Migr
 		&i.Migration.VerifiedAt,
 		&i.Migration.VerifiedRows,
 		&i.Migration.VerifiedStatement,
+		&i.Migration.RowSet,
 		&i.IsWrittenHere,
 	)
 	return i, err
@@ -240,7 +241,7 @@ WITH locked_migration AS (
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
@@ -288,17 +289,19 @@ WITH locked_migration AS (
             WHEN $2::text IS NULL THEN m.remaining_predicate
             ELSE $3::text
         END,
+        -- What the bound was fixed for stays true of it.
+        row_set = CASE WHEN $2::text IS NULL OR m.max_key IS NOT NULL THEN m.row_set ELSE $4::jsonb END,
         on_hold_until = NULL,
         hold_reason = NULL,
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
     )
-    SELECT m.id, m.updated_at, l.status, m.status, $4::text, $5::text
+    SELECT m.id, m.updated_at, l.status, m.status, $5::text, $6::text
     FROM resumed_migration AS m
     JOIN locked_migration AS l ON l.id = m.id
 )
@@ -311,6 +314,7 @@ type MigrationResumeParams struct {
 	MigrationID        int64
 	WorkChecksum       *string
 	RemainingPredicate *string
+	RowSet             json.RawMessage
 	ChangedBy          string
 	Reason             *string
 }
@@ -325,6 +329,7 @@ func (q *Queries) MigrationResume(ctx context.Context, db DBTX, arg MigrationRes
 		arg.MigrationID,
 		arg.WorkChecksum,
 		arg.RemainingPredicate,
+		arg.RowSet,
 		arg.ChangedBy,
 		arg.Reason,
 	)
@@ -350,6 +355,8 @@ WITH locked_migration AS (
             WHEN $2::text IS NULL THEN m.remaining_predicate
             ELSE $3::text
         END,
+        -- What the bound was fixed for stays true of it.
+        row_set = CASE WHEN $2::text IS NULL OR m.max_key IS NOT NULL THEN m.row_set ELSE $4::jsonb END,
         failure_error_code = NULL,
         failure_message = NULL,
         on_hold_until = NULL,
@@ -357,12 +364,12 @@ WITH locked_migration AS (
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
     )
-    SELECT m.id, m.updated_at, l.status, m.status, $4::text, $5::text
+    SELECT m.id, m.updated_at, l.status, m.status, $5::text, $6::text
     FROM retried_migration AS m
     JOIN locked_migration AS l ON l.id = m.id
 ), waiting_job AS (
@@ -400,6 +407,7 @@ type MigrationRetryParams struct {
 	MigrationID        int64
 	WorkChecksum       *string
 	RemainingPredicate *string
+	RowSet             json.RawMessage
 	ChangedBy          string
 	Reason             *string
 }
@@ -414,6 +422,7 @@ func (q *Queries) MigrationRetry(ctx context.Context, db DBTX, arg MigrationRetr
 		arg.MigrationID,
 		arg.WorkChecksum,
 		arg.RemainingPredicate,
+		arg.RowSet,
 		arg.ChangedBy,
 		arg.Reason,
 	)

@@ -11,7 +11,7 @@ import (
 )
 
 const MigrationGet = `-- name: MigrationGet :one
-SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, remaining_predicate, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at, verified_at, verified_rows, verified_statement
+SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, remaining_predicate, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at, verified_at, verified_rows, verified_statement, row_set
 FROM bbm.batched_background_migrations AS m
 WHERE m.name = $1
 `
@@ -66,6 +66,7 @@ func (q *Queries) MigrationGet(ctx context.Context, db DBTX, name string) (Migra
 		&i.VerifiedAt,
 		&i.VerifiedRows,
 		&i.VerifiedStatement,
+		&i.RowSet,
 	)
 	return i, err
 }
@@ -114,7 +115,7 @@ WITH held_lock AS MATERIALIZED (
 )
 
 SELECT
-    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement,
+    m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set,
     now()::timestamptz AS observed_at,
     f.execution_enabled,
     f.changed_by AS fleet_changed_by,
@@ -340,6 +341,7 @@ func (q *Queries) MigrationListFacts(ctx context.Context, db DBTX, names []strin
 			&i.Migration.VerifiedAt,
 			&i.Migration.VerifiedRows,
 			&i.Migration.VerifiedStatement,
+			&i.Migration.RowSet,
 			&i.ObservedAt,
 			&i.ExecutionEnabled,
 			&i.FleetChangedBy,

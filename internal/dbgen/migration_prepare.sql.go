@@ -7,6 +7,7 @@ package dbgen
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
 
@@ -71,7 +72,7 @@ WITH finished_migration AS (
     WHERE m.id = $2
       AND m.status = 'active'
       AND m.max_key IS NULL
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
@@ -102,7 +103,7 @@ func (q *Queries) MigrationFinishEmpty(ctx context.Context, db DBTX, arg Migrati
 }
 
 const MigrationListUnprepared = `-- name: MigrationListUnprepared :many
-SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, remaining_predicate, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at, verified_at, verified_rows, verified_statement
+SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, remaining_predicate, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at, verified_at, verified_rows, verified_statement, row_set
 FROM bbm.batched_background_migrations AS m
 WHERE m.status = 'active'
   AND m.max_key IS NULL
@@ -184,6 +185,7 @@ func (q *Queries) MigrationListUnprepared(ctx context.Context, db DBTX, arg Migr
 			&i.VerifiedAt,
 			&i.VerifiedRows,
 			&i.VerifiedStatement,
+			&i.RowSet,
 		); err != nil {
 			return nil, err
 		}
@@ -196,7 +198,7 @@ func (q *Queries) MigrationListUnprepared(ctx context.Context, db DBTX, arg Migr
 }
 
 const MigrationLockUnprepared = `-- name: MigrationLockUnprepared :one
-SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, remaining_predicate, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at, verified_at, verified_rows, verified_statement
+SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, remaining_predicate, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at, verified_at, verified_rows, verified_statement, row_set
 FROM bbm.batched_background_migrations AS m
 WHERE m.id = $1
   AND m.status = 'active'
@@ -255,8 +257,34 @@ func (q *Queries) MigrationLockUnprepared(ctx context.Context, db DBTX, migratio
 		&i.VerifiedAt,
 		&i.VerifiedRows,
 		&i.VerifiedStatement,
+		&i.RowSet,
 	)
 	return i, err
+}
+
+const MigrationNoteRowSet = `-- name: MigrationNoteRowSet :exec
+UPDATE bbm.batched_background_migrations AS m
+SET
+    row_set = $1::jsonb,
+    updated_at = now()
+WHERE m.id = $2
+  AND m.work_checksum = $3::text
+  AND m.row_set IS NULL
+`
+
+type MigrationNoteRowSetParams struct {
+	RowSet       json.RawMessage
+	MigrationID  int64
+	WorkChecksum string
+}
+
+// Notes which rows the pinned version walks over, where a version of bbm-runner pinned it that did not.
+// Called by: runner.(*Executor).equip, control.(*Control).Enqueue.
+// Index: batched_background_migrations_pkey.
+// Locks: the row of the migration, until commit.
+func (q *Queries) MigrationNoteRowSet(ctx context.Context, db DBTX, arg MigrationNoteRowSetParams) error {
+	_, err := db.Exec(ctx, MigrationNoteRowSet, arg.RowSet, arg.MigrationID, arg.WorkChecksum)
+	return err
 }
 
 const MigrationPin = `-- name: MigrationPin :one
@@ -274,17 +302,18 @@ SET
         END
     ),
     total_tuple_count = $5::bigint,
-    remaining_predicate = $6::text,
-    verified_at = CASE WHEN $6::text IS NOT NULL THEN m.finished_at END,
-    verified_rows = CASE WHEN $6::text IS NOT NULL AND m.finished_at IS NOT NULL THEN 0 END,
+    row_set = $6::jsonb,
+    remaining_predicate = $7::text,
+    verified_at = CASE WHEN $7::text IS NOT NULL THEN m.finished_at END,
+    verified_rows = CASE WHEN $7::text IS NOT NULL AND m.finished_at IS NOT NULL THEN 0 END,
     verified_statement = CASE
-        WHEN $6::text IS NOT NULL AND m.finished_at IS NOT NULL
+        WHEN $7::text IS NOT NULL AND m.finished_at IS NOT NULL
             THEN 'SELECT NOT EXISTS (SELECT FROM ' || m.table_name || ')'
     END,
     updated_at = now()
-WHERE m.id = $7
+WHERE m.id = $8
   AND m.work_checksum IS NULL
-RETURNING id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, remaining_predicate, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at, verified_at, verified_rows, verified_statement
+RETURNING id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, remaining_predicate, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at, verified_at, verified_rows, verified_statement, row_set
 `
 
 type MigrationPinParams struct {
@@ -293,6 +322,7 @@ type MigrationPinParams struct {
 	BatchSize          int32
 	SubBatchSize       *int32
 	TotalTupleCount    int64
+	RowSet             json.RawMessage
 	RemainingPredicate *string
 	MigrationID        int64
 }
@@ -309,6 +339,7 @@ func (q *Queries) MigrationPin(ctx context.Context, db DBTX, arg MigrationPinPar
 		arg.BatchSize,
 		arg.SubBatchSize,
 		arg.TotalTupleCount,
+		arg.RowSet,
 		arg.RemainingPredicate,
 		arg.MigrationID,
 	)
@@ -356,6 +387,7 @@ func (q *Queries) MigrationPin(ctx context.Context, db DBTX, arg MigrationPinPar
 		&i.VerifiedAt,
 		&i.VerifiedRows,
 		&i.VerifiedStatement,
+		&i.RowSet,
 	)
 	return i, err
 }
@@ -379,7 +411,7 @@ WITH locked_migration AS (
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason

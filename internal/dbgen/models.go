@@ -358,6 +358,8 @@ type Migration struct {
 	VerifiedRows *int64
 	// By which statement, as its first piece was read.
 	VerifiedStatement *string
+	// Which rows the upper bound was fixed for: the scope of the work with the settings by which it is read, and the order of the cursor. Null: not pinned, or by a version that did not note it.
+	RowSet []byte
 }
 
 // Every change of a migration's status, its creation included, with who made it and why.

@@ -7,6 +7,7 @@ package dbgen
 
 import (
 	"context"
+	"encoding/json"
 )
 
 const JobQuarantine = `-- name: JobQuarantine :one
@@ -272,16 +273,18 @@ WITH locked_migration AS (
             WHEN $2::text IS NULL THEN m.remaining_predicate
             ELSE $3::text
         END,
+        -- What the bound was fixed for stays true of it.
+        row_set = CASE WHEN $2::text IS NULL OR m.max_key IS NOT NULL THEN m.row_set ELSE $4::jsonb END,
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
       AND EXISTS (SELECT FROM tried_row)
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
     )
-    SELECT m.id, m.updated_at, l.status, m.status, $4::text, $5::text
+    SELECT m.id, m.updated_at, l.status, m.status, $5::text, $6::text
     FROM retried_migration AS m
     JOIN locked_migration AS l ON l.id = m.id
     WHERE l.status = 'finished'
@@ -295,6 +298,7 @@ type QuarantineRetryParams struct {
 	MigrationID        int64
 	WorkChecksum       *string
 	RemainingPredicate *string
+	RowSet             json.RawMessage
 	ChangedBy          string
 	Reason             *string
 }
@@ -310,6 +314,7 @@ func (q *Queries) QuarantineRetry(ctx context.Context, db DBTX, arg QuarantineRe
 		arg.MigrationID,
 		arg.WorkChecksum,
 		arg.RemainingPredicate,
+		arg.RowSet,
 		arg.ChangedBy,
 		arg.Reason,
 	)

@@ -41,7 +41,7 @@ WITH locked_migration AS (
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement
+    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
@@ -77,23 +77,31 @@ const VerificationAwait = `-- name: VerificationAwait :exec
 UPDATE bbm.batched_background_migration_verifications AS v
 SET
     awaited_transactions = $1::text[],
+    work_checksum = $2::text,
+    statement = NULL,
     updated_at = now()
-WHERE v.batched_background_migration_id = $2
-  AND v.pass = $3
+WHERE v.batched_background_migration_id = $3
+  AND v.pass = $4
 `
 
 type VerificationAwaitParams struct {
 	AwaitedTransactions []string
+	WorkChecksum        string
 	MigrationID         int64
 	Pass                int32
 }
 
-// Notes the transactions that must end before a walk begins.
+// Notes the transactions that must end before a walk begins, or begins again by another version of the work.
 // Called by: runner.(*Executor).beginWalk, which holds the row of the walk.
 // Index: batched_background_migration_verifications_pkey.
 // Locks: the row of the walk, until commit.
 func (q *Queries) VerificationAwait(ctx context.Context, db DBTX, arg VerificationAwaitParams) error {
-	_, err := db.Exec(ctx, VerificationAwait, arg.AwaitedTransactions, arg.MigrationID, arg.Pass)
+	_, err := db.Exec(ctx, VerificationAwait,
+		arg.AwaitedTransactions,
+		arg.WorkChecksum,
+		arg.MigrationID,
+		arg.Pass,
+	)
 	return err
 }
 
@@ -156,6 +164,44 @@ func (q *Queries) VerificationBegin(ctx context.Context, db DBTX, arg Verificati
 		&i.FinishedAt,
 	)
 	return i, err
+}
+
+const VerificationDecidesRows = `-- name: VerificationDecidesRows :one
+SELECT (
+    EXISTS (
+        SELECT
+        FROM bbm.batched_background_migration_verifications AS v
+        WHERE v.batched_background_migration_id = $1
+          AND v.statement IS NOT NULL
+    )
+    AND (
+        EXISTS (
+            SELECT
+            FROM bbm.batched_background_migration_jobs AS j
+            WHERE j.batched_background_migration_id = $1
+              AND j.finished_at IS NULL
+        )
+        OR EXISTS (
+            SELECT
+            FROM bbm.batched_background_migration_quarantined_rows AS q
+            WHERE q.batched_background_migration_id = $1
+              AND q.mended_at IS NULL
+        )
+    )
+)::boolean AS decides
+`
+
+// Whether only the predicate of what remains tells a row that is done from one that is not: a walk has begun, and jobs have not succeeded, each of a
+// pass then, or rows are left out, which a pass may have changed since.
+// Called by: control.(*adoption).checkPasses, which holds the row of the migration.
+// Index: batched_background_migration_verifications_pkey, batched_background_migration_jobs_unsucceeded_idx,
+// batched_background_migration_quarantined_rows_migration_idx.
+// Locks: nothing.
+func (q *Queries) VerificationDecidesRows(ctx context.Context, db DBTX, migrationID int64) (bool, error) {
+	row := db.QueryRow(ctx, VerificationDecidesRows, migrationID)
+	var decides bool
+	err := row.Scan(&decides)
+	return decides, err
 }
 
 const VerificationLock = `-- name: VerificationLock :one

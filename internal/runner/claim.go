@@ -100,6 +100,12 @@ func (e *Executor) equip(ctx context.Context, m dbgen.Migration) (*claimedJob, e
 		}
 		statements = work.NewStatements(w, target)
 		e.targets[m.ID] = statements
+		if m.RowSet == nil { // pinned by a version of bbm-runner that did not note it
+			note := dbgen.MigrationNoteRowSetParams{MigrationID: m.ID, WorkChecksum: w.Checksum(), RowSet: w.RowSet(target).Pinned()}
+			if err := e.queries.MigrationNoteRowSet(ctx, e.conn, note); err != nil {
+				return nil, fmt.Errorf("note rows: %w", err)
+			}
+		}
 	}
 	if err := e.setSession(ctx, w); err != nil {
 		return nil, err

@@ -199,6 +199,17 @@ func (e *Executor) resolve(ctx context.Context, w *work.Work, m dbgen.Migration)
 				"was restored, needs another enqueue", w.Name, target.Name, target.Oid, m.TableName, m.TableOid),
 		}
 	}
+	pinned, err := work.ReadRowSet(m.RowSet)
+	if err != nil {
+		return work.Target{}, err
+	}
+	if pinned != nil && !pinned.SameOrder(w.RowSet(target)) {
+		return work.Target{}, &work.DefinitionError{
+			Code: dbgen.BBMMigrationFailureCodeInvalidCursor,
+			Message: fmt.Sprintf("the cursor's columns have another type or collation than at the enqueue, by which keys are in another order (%s, not %s), so that rows would be "+
+				"left out; cancel this one and enqueue again", strings.Join(target.Order, "; "), strings.Join(pinned.Order, "; ")),
+		}
+	}
 	return target, nil
 }
 

@@ -77,10 +77,14 @@ func (e *Executor) beginWalk(ctx context.Context, c *claimedJob, walk dbgen.Veri
 	if err != nil {
 		return nil, fmt.Errorf("list open transactions: %w", err)
 	}
-	awaited := mustEnd(open, walk.AwaitedTransactions)
-	if walk.AwaitedTransactions == nil || len(awaited) != len(walk.AwaitedTransactions) {
+	noted := walk.AwaitedTransactions
+	if walk.WorkChecksum != c.work.Checksum() {
+		noted = nil // they were open before the walk that another version began, and jobs may have run since
+	}
+	awaited := mustEnd(open, noted)
+	if noted == nil || len(awaited) != len(noted) {
 		err := e.queries.VerificationAwait(ctx, e.conn, dbgen.VerificationAwaitParams{
-			MigrationID: c.migration.ID, Pass: walk.Pass, AwaitedTransactions: awaited,
+			MigrationID: c.migration.ID, Pass: walk.Pass, AwaitedTransactions: awaited, WorkChecksum: c.work.Checksum(),
 		})
 		if err != nil {
 			return nil, fmt.Errorf("note open transactions: %w", err)

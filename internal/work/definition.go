@@ -40,6 +40,7 @@ func PinParams(m dbgen.Migration, w *Work, t Target) dbgen.MigrationPinParams {
 		TotalTupleCount: t.Rows,
 	}
 	params.RemainingPredicate = w.RemainingPredicate()
+	params.RowSet = w.RowSet(t).Pinned()
 	if m.Status == dbgen.BBMMigrationStatusFinished {
 		params.TotalTupleCount = 0 // the table was empty
 	}

@@ -15,9 +15,10 @@ type Target struct {
 	Repeated      bool     // several rows may have the same key
 	Partitioned   bool
 
-	Oid, RootOid uint32 // RootOid: of the topmost partitioned parent, or the table's own
-	Name         string // schema and table, quoted where SQL needs it
-	Rows         int64  // an estimate, of the whole table's
+	Oid, RootOid uint32   // RootOid: of the topmost partitioned parent, or the table's own
+	Name         string   // schema and table, quoted where SQL needs it
+	Order        []string // of each cursor column's keys: see [RowSet]
+	Rows         int64    // an estimate, of the whole table's
 }
 
 // Column is one column of a cursor.
@@ -41,7 +42,7 @@ func KeyTypes() []string { return slices.Clone(keyTypes) }
 // Statements are all statements about one work's target that are built at run time. Texts depend on the range's shape alone, so that a
 // driver can cache them. It is safe for concurrent use.
 //
-// The texts rely on the session's settings: search_path begins with pg_catalog, standard_conforming_strings is on.
+// The texts rely on the session's settings: search_path begins with pg_catalog and ends in pg_temp, standard_conforming_strings is on.
 type Statements struct {
 	work    *Work
 	target  Target

@@ -34,13 +34,13 @@ func Resolve(ctx context.Context, db dbgen.DBTX, w *Work) (Target, error) {
 		return Target{}, fmt.Errorf("list the indexes of %s: %w", found.Name, err)
 	}
 	table := tableFacts{found, columns, indexes}
-	cursor, err := table.cursor(w)
+	cursor, order, err := table.cursor(w)
 	if err != nil {
 		return Target{}, err
 	}
 	return Target{
 		Schema: found.SchemaName, Table: found.TableName, Columns: cursor, Repeated: w.RepeatedKeys, Partitioned: found.Kind == "p",
-		Oid: found.TableOid, RootOid: found.RootTableOid, Name: found.Name, Rows: found.EstimatedRows,
+		Oid: found.TableOid, RootOid: found.RootTableOid, Name: found.Name, Rows: found.EstimatedRows, Order: order,
 	}, nil
 }
 
@@ -102,20 +102,20 @@ func checkTable(found dbgen.TargetFindRow) error {
 	return nil
 }
 
-// cursor returns the work's cursor columns with their types, when an index can serve them.
-func (t tableFacts) cursor(w *Work) ([]Column, error) {
-	cursor := make([]Column, 0, len(w.Cursor))
+// cursor returns the work's cursor columns with their types and their orders, when an index can serve them.
+func (t tableFacts) cursor(w *Work) (cursor []Column, order []string, err error) {
 	for _, name := range w.Cursor {
 		column, err := t.cursorColumn(name)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		cursor = append(cursor, column)
+		at := slices.IndexFunc(t.columns, func(c dbgen.TargetListColumnsRow) bool { return c.Name == name })
+		cursor, order = append(cursor, column), append(order, orderOf(column.Type, t.columns[at].CollationName))
 	}
 	if err := t.checkIndexes(w); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return cursor, nil
+	return cursor, order, nil
 }
 
 func (t tableFacts) cursorColumn(name string) (Column, error) {
