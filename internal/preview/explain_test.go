@@ -41,7 +41,7 @@ func TestTheStatementsAreThoseOfARun(t *testing.T) {
 	assert.Contains(t, e.Boundary.PlanText, "enable_sort = 'off'")
 	assert.NotContains(t, e.Statement.PlanText, "enable_sort", "the work runs without the boundary query's settings")
 	assert.Equal(t, []string{"items_pkey"}, e.CursorIndex)
-	assert.Contains(t, e.Settings, preview.Setting{Name: "search_path", Value: `pg_catalog, "public"`})
+	assert.Contains(t, e.Settings, preview.Setting{Name: "search_path", Value: `pg_catalog, "public", pg_temp`})
 	assert.Contains(t, e.Settings, preview.Setting{Name: "row_security", Value: "off"})
 	assert.Contains(t, e.Settings, preview.Setting{Name: "plan_cache_mode", Value: "force_custom_plan"})
 	assert.Equal(t, []int64{5000, 1, 5}, []int64{e.Rows, e.Jobs, e.SubBatches})
@@ -191,7 +191,7 @@ func TestAnExplanationChangesNothing(t *testing.T) {
 	assert.Error(t, err, "the server keeps it from writing")
 	assert.Zero(t, one[int](w, "SELECT count(*) FROM public.traces"))
 	assert.Equal(t, byte('I'), w.conn.PgConn().TxStatus())
-	assert.Equal(t, "pg_catalog", one[string](w, "SHOW search_path"), "the session is as it was")
+	assert.Equal(t, "pg_catalog, pg_temp", one[string](w, "SHOW search_path"), "the session is as it was")
 }
 
 func TestTheJSONNamesAreStable(t *testing.T) {

@@ -70,7 +70,7 @@ func TestARolesDefaultsChangeNothing(t *testing.T) {
 -- +bbm Work
 UPDATE public.keys AS k SET n = n + 1, settings = (`+pinned+`), label = k.label || '日本 \' WHERE @batch(k)`)
 	w.countEach(count)
-	assert.Equal(t, `DateStyle=ISO, YMD IntervalStyle=postgres TimeZone=UTC extra_float_digits=1 search_path=pg_catalog client_encoding=UTF8 standard_conforming_strings=on`+
+	assert.Equal(t, `DateStyle=ISO, YMD IntervalStyle=postgres TimeZone=UTC extra_float_digits=1 search_path=pg_catalog, pg_temp client_encoding=UTF8 standard_conforming_strings=on`+
 		` row_security=off transaction_isolation=read committed transaction_read_only=off statement_timeout=1min lock_timeout=500ms`,
 		one[string](w, `SELECT string_agg(DISTINCT settings, '; ') FROM public.keys`))
 	assert.Equal(t, `é日本 \`, one[string](w, `SELECT string_agg(DISTINCT label, '; ') FROM public.keys`))

@@ -24,7 +24,7 @@ var pins = [][2]string{
 	{"IntervalStyle", "postgres"},
 	{timeZone, "UTC"},
 	{"extra_float_digits", "1"},
-	{searchPath, "pg_catalog"},
+	{searchPath, "pg_catalog, pg_temp"},       // temporary tables last: they are first where pg_temp is not named
 	{"plan_cache_mode", "force_generic_plan"}, // what queries/plans shows is what runs; JobFence sets another for the work
 	{"jit", "off"},                            // compiling a statement takes longer than a sub-batch: 200 ms where a plan avoids a disabled node at a cost of 10^10
 	{"default_transaction_isolation", "read committed"},
@@ -43,7 +43,7 @@ var pins = [][2]string{
 }
 
 // SafePath goes before the pins, which name functions and types: under a role's own search_path those could be anybody's.
-const SafePath = "SET search_path = pg_catalog"
+const SafePath = "SET search_path = pg_catalog, pg_temp"
 
 // What the header of a work sets for its statements.
 const (

@@ -63,13 +63,14 @@ func (w *Work) RemainingPredicate() *string {
 	return &w.Remaining
 }
 
-// SearchPathSetting is the value of search_path that the work's statements need.
+// SearchPathSetting is the value of search_path that the work's statements need. Temporary tables come last: where they are not named they are first, and
+// one that is called like the target would be changed in its place.
 func (w *Work) SearchPathSetting() string {
 	schemas := []string{"pg_catalog"}
 	for _, schema := range w.SearchPath {
 		schemas = append(schemas, pgx.Identifier{schema}.Sanitize())
 	}
-	return strings.Join(schemas, ", ")
+	return strings.Join(append(schemas, "pg_temp"), ", ")
 }
 
 // TimeZoneSetting is the value of TimeZone that the work's statements need.

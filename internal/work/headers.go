@@ -103,10 +103,7 @@ func readSearchPath(w *Work, value string) (err error) {
 	if w.SearchPath, err = readNames(value, ","); err != nil {
 		return fmt.Errorf("search_path %s: %w", value, err)
 	}
-	if name, repeated := firstRepeated(w.SearchPath); repeated {
-		return fmt.Errorf("search_path names %s twice; name each schema once", WriteName(name))
-	}
-	return nil
+	return checkSearchPath(w.SearchPath)
 }
 
 func readTimeZone(w *Work, value string) error {

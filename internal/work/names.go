@@ -114,6 +114,19 @@ func identifier(text string) (string, error) {
 	return name, nil
 }
 
+// checkSearchPath refuses names twice, and the schema of temporary tables, which only comes last.
+func checkSearchPath(names []string) error {
+	if name, repeated := firstRepeated(names); repeated {
+		return fmt.Errorf("search_path names %s twice; name each schema once", WriteName(name))
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, "pg_temp") {
+			return fmt.Errorf("search_path names %s; leave it out: temporary tables are searched last", WriteName(name))
+		}
+	}
+	return nil
+}
+
 // foldCase lowers ASCII letters only, as PostgreSQL does in UTF-8.
 func foldCase(name string) string {
 	return strings.Map(func(r rune) rune {

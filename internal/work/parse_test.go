@@ -115,6 +115,7 @@ func TestParseRefusesBrokenHeadersWithLineAndRemedy(t *testing.T) {
 		{"cursor with a repeated column", "-- cursor: a, \"b c\", A\n", `x:1: the cursor names column a twice; name each once`},
 		{"cursor of 33 columns", "-- cursor: a" + strings.Repeat(",a", 32) + "\n", `x:1: the cursor has 33 columns; give 1 to 32, those of a unique index`},
 		{"search path", "-- search_path: a, a\n", `x:1: search_path names a twice; name each schema once`},
+		{"search path of temporary tables", "-- search_path: pg_temp, a\n", `x:1: search_path names pg_temp; leave it out: temporary tables are searched last`},
 		{"time zone", "-- timezone: 'UTC'\n", `x:1: "'UTC'" is no time zone; give one by name, as in Europe/Berlin`},
 		{"size 0", "-- batch_size: 0\n", `x:1: batch_size is "0"; give a whole number of rows from 1 to 2147483647, or leave the header out`},
 		{"size beyond int4", "-- sub_batch_size: 2147483648\n", `x:1: sub_batch_size is "2147483648"; give a whole number of rows from 1 to 2147483647, or leave the header out`},

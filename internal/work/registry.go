@@ -89,6 +89,9 @@ func (w *Work) checkGo() error {
 	if err := checkCursor(w.Cursor); err != nil {
 		return err
 	}
+	if err := checkSearchPath(w.SearchPath); err != nil {
+		return err
+	}
 	for _, c := range []condition{w.scopeCondition(), w.remainingCondition()} {
 		if err := c.check(); err != nil {
 			return err

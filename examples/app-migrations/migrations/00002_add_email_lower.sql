@@ -5,7 +5,7 @@ ALTER TABLE app.users ADD COLUMN email_lower text;
 -- +goose StatementBegin
 CREATE FUNCTION app.fill_email_lower() RETURNS trigger
 LANGUAGE plpgsql
-SET search_path = pg_catalog
+SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     NEW.email_lower := lower(NEW.email);
