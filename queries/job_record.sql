@@ -51,7 +51,7 @@ FROM ended_job AS j;
 
 -- name: JobFail :one
 -- Ends the attempt of a running job with its exception, and fails the migration when that was the last attempt or the failure is fatal.
--- exception_place says in words where: on which row, by which constraint, or nothing.
+-- exception_place says in words where: on which row, by which constraint, or nothing. The answer has the migration's code and message where it failed.
 -- No row: the job is no longer ours (fenced off). The wait before the next attempt doubles from retry_base to retry_limit, jittered by half.
 -- Called by: runner.(*Executor).record.
 -- Index: batched_background_migration_jobs_pkey, batched_background_migrations_pkey.
@@ -118,8 +118,10 @@ WITH failed_job AS (
 SELECT
     j.attempts,
     j.next_attempt_at,
-    EXISTS (SELECT FROM failed_migration) AS is_migration_failed
-FROM failed_job AS j;
+    m.failure_error_code,
+    m.failure_message
+FROM failed_job AS j
+LEFT JOIN failed_migration AS m ON true;
 
 -- name: JobRelease :one
 -- Gives a running job back before its end: it goes on from its progress_key when it is claimed again, after retry_in. stalls: how often it was

@@ -159,15 +159,16 @@ SELECT count(*)::bigint AS jobs
 FROM tried_row AS r;
 
 -- name: QuarantineList :many
--- The next rows of a migration that are left out, after an id, in the order in which they were; no row: there are no more.
--- Called by: control.(*Control).Quarantined.
+-- The next rows of a migration that are left out, after an id, in the order in which they were; with those that were mended since, where that is
+-- wanted. No row: there are no more.
+-- Called by: control.(*Control).quarantined.
 -- Index: batched_background_migration_quarantined_rows_migration_idx.
 -- Locks: nothing.
 SELECT *
 FROM bbm.batched_background_migration_quarantined_rows AS q
 WHERE (q.batched_background_migration_id, q.id) > (@migration_id::bigint, @after_id::bigint)
   AND q.batched_background_migration_id <= @migration_id
-  AND q.mended_at IS NULL
+  AND (@is_with_mended::boolean OR q.mended_at IS NULL)
 ORDER BY q.batched_background_migration_id, q.id
 LIMIT @page_size;
 

@@ -16,7 +16,8 @@ func (a *app) newLogsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "logs NAME | --fleet",
 		Short: "Show the history of a migration and of its jobs, or of the fleet",
-		Long: `Shows every change of status: those of the migration and of its settings, with who made them and why, and those of its jobs, with what went wrong.
+		Long: `Shows every change of status: those of the migration and of its settings, with who made them and why, those of its jobs, with what went wrong, and the
+rows that were left out (quarantine list NAME --json has them as JSON).
 --json prints those of the jobs; with --migration those of the migration itself, with --settings those of its settings. --fleet shows the changes of what
 holds for all runners: the flag and the slots.
 
@@ -74,13 +75,17 @@ func (a *app) settingLogs(ctx context.Context, c *control.Control, name string, 
 	return a.streamRows(asJSON, settingHeadings, func(out *rows) error { return addRows(out, changes, settingCells) })
 }
 
-// logs merges the histories by time; those of the migration and of its settings are short, so they are held whole.
+// logs merges the histories by time; those of the migration, of its settings and of its quarantine are short, so they are held whole.
 func (a *app) logs(ctx context.Context, c *control.Control, name string, asJSON, ofMigration bool) error {
 	own, err := c.MigrationLogs(ctx, name)
 	if err != nil {
 		return err
 	}
 	changes, err := c.SettingChanges(ctx, name)
+	if err != nil {
+		return err
+	}
+	leftOut, err := c.QuarantineHistory(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -91,7 +96,7 @@ func (a *app) logs(ctx context.Context, c *control.Control, name string, asJSON,
 		case asJSON:
 			return c.Logs(ctx, name, func(page []control.LogRow) error { return addRows(out, page, jobLogCells) })
 		}
-		events := ownEvents(own, changes)
+		events := ownEvents(own, changes, leftOut)
 		err := c.Logs(ctx, name, func(page []control.LogRow) error {
 			lines := make([][]string, 0, len(page))
 			for _, row := range page {
@@ -112,14 +117,14 @@ func (a *app) logs(ctx context.Context, c *control.Control, name string, asJSON,
 	})
 }
 
-// ownEvent is a line of the history that is about no job.
+// ownEvent is a line of the history that is about no job's status.
 type ownEvent struct {
 	at    time.Time
 	cells []string
 }
 
-// ownEvents merges what happened to a migration's status and to its settings.
-func ownEvents(own []control.MigrationLogRow, changes []control.SettingChange) []ownEvent {
+// ownEvents merges what happened to a migration's status, to its settings and to rows of its table.
+func ownEvents(own []control.MigrationLogRow, changes []control.SettingChange, leftOut []control.QuarantinedRow) []ownEvent {
 	events := make([]ownEvent, 0, len(own)+len(changes))
 	for _, row := range own {
 		events = append(events, ownEvent{row.CreatedAt, migrationLogCells(row)})
@@ -128,7 +133,24 @@ func ownEvents(own []control.MigrationLogRow, changes []control.SettingChange) [
 		cells := settingCells(change)
 		events = append(events, ownEvent{change.CreatedAt, []string{cells[0], "", cells[2], cells[3], "", change.Setting + " set " + cells[4]}})
 	}
+	for _, row := range leftOut {
+		events = append(events, rowEvents(row)...)
+	}
 	slices.SortStableFunc(events, func(a, b ownEvent) int { return a.at.Compare(b.at) })
+	return events
+}
+
+// rowEvents tells when a row was first left out, and when it was changed after all. What it failed on is known of the last time alone.
+func rowEvents(q control.QuarantinedRow) []ownEvent {
+	details := exceptionText(&q.ExceptionClass, q.RowKey, q.ExceptionConstraint, &q.ExceptionMessage)
+	if q.Failures > 1 {
+		details = fmt.Sprintf("%d times; the last: %s", q.Failures, details)
+	}
+	events := []ownEvent{{q.CreatedAt, []string{instant(q.CreatedAt), fmt.Sprint(q.JobID), "", "left out", "", details}}}
+	if q.MendedAt != nil {
+		details = fmt.Sprintf("the row (%s) was changed after all, or is gone", clip(keyText(q.RowKey), longKey))
+		events = append(events, ownEvent{*q.MendedAt, []string{instant(*q.MendedAt), "", "left out", "mended", "", details}})
+	}
 	return events
 }
 

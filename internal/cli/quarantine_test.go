@@ -72,6 +72,8 @@ func TestRowsAreLeftOutListedAndTriedAgain(t *testing.T) {
 		assert.Contains(t, detail, line)
 	}
 	assert.InDelta(t, 2, objects(t, w.ok("status", "--json"))[0]["quarantined_rows"], 0)
+	assert.Equal(t, 2, strings.Count(w.ok("logs", "increment"), "  left out  "))
+	assert.Regexp(t, `Z +1 +left out +check_violation on \(33\), constraint sound: new row for`, w.ok("logs", "increment"))
 	list := w.ok("quarantine", "list", "increment")
 	assert.Regexp(t, `(?m)^KEY +FAILURES +SINCE +JOB +TRIED BY +ERROR$`, list)
 	assert.Regexp(t, `(?m)^33 +1 +\S+Z +1 +check_violation, constraint sound: new row for`, list)

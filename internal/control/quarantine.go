@@ -29,12 +29,27 @@ type QuarantinedRow struct {
 
 // Quarantined calls page with the rows that are left out of a migration, in the order in which they were, as [Control.Jobs] does with the jobs.
 func (c *Control) Quarantined(ctx context.Context, name string, page func([]QuarantinedRow) error) error {
+	return c.quarantined(ctx, name, false, page)
+}
+
+// QuarantineHistory returns all rows that a migration has ever left out, those that were changed after all included, in the order in which they were.
+func (c *Control) QuarantineHistory(ctx context.Context, name string) (all []QuarantinedRow, err error) {
+	err = c.quarantined(ctx, name, true, func(page []QuarantinedRow) error {
+		all = append(all, page...)
+		return nil
+	})
+	return all, err
+}
+
+func (c *Control) quarantined(ctx context.Context, name string, withMended bool, page func([]QuarantinedRow) error) error {
 	m, err := c.get(ctx, name)
 	if err != nil {
 		return err
 	}
 	for after, more := int64(0), true; more; {
-		rows, err := queries.QuarantineList(ctx, c.Conn, dbgen.QuarantineListParams{MigrationID: m.ID, AfterID: after, PageSize: pageSize})
+		rows, err := queries.QuarantineList(ctx, c.Conn, dbgen.QuarantineListParams{
+			MigrationID: m.ID, AfterID: after, IsWithMended: withMended, PageSize: pageSize,
+		})
 		if err != nil {
 			return fmt.Errorf("list the quarantine of %q: %w", name, err)
 		}

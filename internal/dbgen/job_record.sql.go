@@ -73,8 +73,10 @@ WITH failed_job AS (
 SELECT
     j.attempts,
     j.next_attempt_at,
-    EXISTS (SELECT FROM failed_migration) AS is_migration_failed
+    m.failure_error_code,
+    m.failure_message
 FROM failed_job AS j
+LEFT JOIN failed_migration AS m ON true
 `
 
 type JobFailParams struct {
@@ -93,13 +95,14 @@ type JobFailParams struct {
 }
 
 type JobFailRow struct {
-	Attempts          int32
-	NextAttemptAt     *time.Time
-	IsMigrationFailed bool
+	Attempts         int32
+	NextAttemptAt    *time.Time
+	FailureErrorCode *MigrationFailureCode
+	FailureMessage   *string
 }
 
 // Ends the attempt of a running job with its exception, and fails the migration when that was the last attempt or the failure is fatal.
-// exception_place says in words where: on which row, by which constraint, or nothing.
+// exception_place says in words where: on which row, by which constraint, or nothing. The answer has the migration's code and message where it failed.
 // No row: the job is no longer ours (fenced off). The wait before the next attempt doubles from retry_base to retry_limit, jittered by half.
 // Called by: runner.(*Executor).record.
 // Index: batched_background_migration_jobs_pkey, batched_background_migrations_pkey.
@@ -120,7 +123,12 @@ func (q *Queries) JobFail(ctx context.Context, db DBTX, arg JobFailParams) (JobF
 		arg.ChangedBy,
 	)
 	var i JobFailRow
-	err := row.Scan(&i.Attempts, &i.NextAttemptAt, &i.IsMigrationFailed)
+	err := row.Scan(
+		&i.Attempts,
+		&i.NextAttemptAt,
+		&i.FailureErrorCode,
+		&i.FailureMessage,
+	)
 	return i, err
 }
 

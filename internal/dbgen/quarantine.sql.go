@@ -140,23 +140,30 @@ SELECT id, batched_background_migration_id, batched_background_migration_job_id,
 FROM bbm.batched_background_migration_quarantined_rows AS q
 WHERE (q.batched_background_migration_id, q.id) > ($1::bigint, $2::bigint)
   AND q.batched_background_migration_id <= $1
-  AND q.mended_at IS NULL
+  AND ($3::boolean OR q.mended_at IS NULL)
 ORDER BY q.batched_background_migration_id, q.id
-LIMIT $3
+LIMIT $4
 `
 
 type QuarantineListParams struct {
-	MigrationID int64
-	AfterID     int64
-	PageSize    int32
+	MigrationID  int64
+	AfterID      int64
+	IsWithMended bool
+	PageSize     int32
 }
 
-// The next rows of a migration that are left out, after an id, in the order in which they were; no row: there are no more.
-// Called by: control.(*Control).Quarantined.
+// The next rows of a migration that are left out, after an id, in the order in which they were; with those that were mended since, where that is
+// wanted. No row: there are no more.
+// Called by: control.(*Control).quarantined.
 // Index: batched_background_migration_quarantined_rows_migration_idx.
 // Locks: nothing.
 func (q *Queries) QuarantineList(ctx context.Context, db DBTX, arg QuarantineListParams) ([]QuarantinedRow, error) {
-	rows, err := db.Query(ctx, QuarantineList, arg.MigrationID, arg.AfterID, arg.PageSize)
+	rows, err := db.Query(ctx, QuarantineList,
+		arg.MigrationID,
+		arg.AfterID,
+		arg.IsWithMended,
+		arg.PageSize,
+	)
 	if err != nil {
 		return nil, err
 	}

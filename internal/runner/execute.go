@@ -160,7 +160,7 @@ func (e *Executor) waitAfterLoss(ctx context.Context, job *claimedJob, loss erro
 		return "", err
 	}
 	wait := jitter(min(e.config.LossBase<<max(0, losses-1), lossWaitLimit*e.config.LossBase, e.config.IdleTimeout/idleShare))
-	e.log.Warn("sub-batch lost to others; it is tried again, smaller", "job", job.ID, "error", loss, "in", wait)
+	job.log.Warn("sub-batch lost to others; it is tried again, smaller", "error", loss, "in", wait)
 	sleep(ctx, wait)
 	reason, _, err = e.lookAgain(ctx, job)
 	return reason, err

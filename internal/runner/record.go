@@ -82,7 +82,7 @@ func (e *Executor) recordEnded() {
 	defer cancel()
 	row, err := e.queries.JobSucceed(ctx, e.conn, e.ended.succeedParams())
 	if err != nil {
-		e.log.Error("the success of a job could not be recorded; it will be found done", "job", e.ended.ID, "error", err)
+		e.ended.log.Error("the success of a job could not be recorded; it will be found done", "error", err)
 		return
 	}
 	e.ended.logSuccess(row)
@@ -112,8 +112,8 @@ func (e *Executor) fail(ctx context.Context, job *claimedJob, end outcome) error
 	}
 	delete(e.targets, job.migration.ID) // what failed may be what we remember of the table
 	job.log.Error("job failed", "attempts", failed.Attempts, "exception", class, "error", message, "key", end.row)
-	if failed.IsMigrationFailed {
-		job.log.Error("migration failed")
+	if failed.FailureErrorCode != nil {
+		job.log.Error("migration failed", "code", *failed.FailureErrorCode, "error", *failed.FailureMessage)
 		e.config.Report(ctx, end.err, map[string]string{
 			"migration": job.migration.Name, "work": job.work.Name, "job": fmt.Sprint(job.ID), "exception": class,
 		})

@@ -121,7 +121,8 @@ func (e *Executor) recoverSlot(ctx context.Context, slot int32) (found bool, err
 		}
 		if job.IsMigrationFailed {
 			e.runner.noteExecuted(job.MigrationID)
-			log.Error("migration failed: its job loses its runner every time")
+			log.Error("migration failed: its job loses its runner every time",
+				"code", dbgen.BBMMigrationFailureCodeMaxAttempts, "error", job.ExceptionMessage)
 			e.config.Report(ctx, fmt.Errorf("%w: %s", errRunnerLost, job.ExceptionMessage), map[string]string{
 				"migration": job.MigrationName, "work": job.WorkName, "job": fmt.Sprint(job.ID), "exception": "RunnerLost",
 			})

@@ -107,7 +107,7 @@ func (e *Executor) call(ctx context.Context, job *claimedJob, r work.Range) (aff
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			e.log.Error("work panicked", "work", job.work.Name, "panic", v, "stack", string(debug.Stack()))
+			job.log.Error("work panicked", "work", job.work.Name, "panic", v, "stack", string(debug.Stack()))
 			err = &panicError{value: v}
 			e.config.Report(ctx, err, map[string]string{"migration": job.migration.Name, "work": job.work.Name})
 		}

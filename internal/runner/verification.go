@@ -189,7 +189,8 @@ func (e *Executor) conclude(ctx context.Context, c *claimedJob, pass int32, walk
 	case isClean:
 		log.Info("migration finished: no row remains")
 	case isLost:
-		log.Error("migration failed: rows remain", "remaining", walked.RemainingRows, "keys", string(walked.RemainingKeys))
+		log.Error("migration failed: rows remain", "code", dbgen.BBMMigrationFailureCodeRowsRemaining, "error", c.remainMessage(walked),
+			"remaining", walked.RemainingRows, "keys", string(walked.RemainingKeys))
 		e.config.Report(ctx, errRowsRemain, map[string]string{
 			"migration": m.Name, "work": m.WorkName, "code": string(dbgen.BBMMigrationFailureCodeRowsRemaining),
 		})
