@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/session"
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
@@ -55,14 +56,15 @@ func (c *Control) Enqueue(ctx context.Context, o EnqueueOptions) (EnqueueResult,
 	if err != nil {
 		return EnqueueResult{}, err
 	}
-	if e.target, err = work.Resolve(ctx, c.Conn, e.work); err != nil {
+	reading := session.Cancellable(ctx)
+	if e.target, err = work.Resolve(reading, c.Conn, e.work); err != nil {
 		return EnqueueResult{}, err
 	}
-	findings, err := work.CheckWork(ctx, c.Conn, e.work, e.target, e.arguments)
+	findings, err := work.CheckWork(reading, c.Conn, e.work, e.target, e.arguments)
 	if err != nil {
 		return EnqueueResult{}, err
 	}
-	if e.target.Rows, err = work.EstimateRows(ctx, c.Conn, e.work, e.target); err != nil {
+	if e.target.Rows, err = work.EstimateRows(reading, c.Conn, e.work, e.target); err != nil {
 		return EnqueueResult{}, err
 	}
 	var result EnqueueResult

@@ -30,6 +30,7 @@ type Verified struct {
 // a transaction of its own, and writes nothing; seen (may be nil) is told after each piece. It does not wait for transactions in progress, so what they
 // write is not judged. The connection must not be in a transaction. An [*InputError] says when there is nothing to judge by.
 func (c *Control) Verify(ctx context.Context, name string, seen func(Verified)) (Verified, error) {
+	ctx = session.Cancellable(ctx)
 	m, err := c.get(ctx, name)
 	if err != nil {
 		return Verified{}, err

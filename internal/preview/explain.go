@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/session"
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
@@ -25,6 +26,7 @@ const (
 // Explain tells what would run for the subject, with plans for one sub-batch from the middle of its range. It returns a [*work.DefinitionError]
 // when the subject cannot run. Nothing is changed: all happens in a read-only transaction. conn is one of session.Connect, with a run's timeouts.
 func Explain(ctx context.Context, conn *pgx.Conn, s Subject) (*Explanation, error) {
+	ctx = session.Cancellable(ctx)
 	var e *Explanation
 	err := onStage(ctx, conn, s, func(st *stage) (err error) {
 		e, err = st.explain(ctx)

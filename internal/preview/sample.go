@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/session"
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
@@ -36,6 +37,7 @@ func Sample(ctx context.Context, conn *pgx.Conn, s Subject, o SampleOptions) (*S
 	if s.Work.ExternalEffects {
 		return nil, fmt.Errorf("work %q cannot be sampled: %w", s.Work.Name, ErrExternalEffects)
 	}
+	ctx = session.Cancellable(ctx)
 	var sr sampler
 	looking := watch{watcher: o.Watcher, pid: conn.PgConn().PID(), lockTimeout: o.LockTimeout}
 	prepare := func(st *stage) (err error) {

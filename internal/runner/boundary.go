@@ -61,7 +61,7 @@ func (e *Executor) boundary(ctx context.Context, s *work.Statements, r work.Rang
 	p.batch.Queue("SELECT set_config('lock_timeout', $1, true)", session.Milliseconds(e.config.LockTimeout))
 	p.queueBoundary(s, r, limit, total)
 	p.batch.Queue("COMMIT")
-	p.send(ctx, e.conn)
+	p.send(session.Cancellable(ctx), e.conn)
 	defer func() {
 		if closeErr := p.close(); err == nil && closeErr != nil {
 			err = fmt.Errorf("%w: %w", ErrJobEndpointNotFound, closeErr)
@@ -79,7 +79,7 @@ func (e *Executor) boundary(ctx context.Context, s *work.Statements, r work.Rang
 func (e *Executor) boundaryWithin(ctx context.Context, s *work.Statements, r work.Range, limit, total int) (found endpoints, err error) {
 	var p pipeline
 	p.queueBoundary(s, r, limit, total)
-	p.send(ctx, e.conn)
+	p.send(session.Cancellable(ctx), e.conn)
 	defer func() {
 		if closeErr := p.close(); err == nil && closeErr != nil {
 			err = fmt.Errorf("%w: %w", ErrJobEndpointNotFound, closeErr)

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/session"
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
@@ -36,7 +37,7 @@ func (e *Executor) lockForClaim(
 	if !isCut && !isApart {
 		p.queueBoundary(c.statements, rest, piece, total)
 	}
-	p.send(ctx, e.conn)
+	p.send(session.Cancellable(ctx), e.conn)
 	defer func() {
 		if closeErr := p.close(); err == nil && closeErr != nil {
 			// All else has been read: what fails behind a job that was started is the search for the end of another.

@@ -27,6 +27,8 @@ const (
 	ownLockTimes   = 10
 	// recordTimeout is how long an ending may take to be recorded once the work has been cancelled.
 	recordTimeout = 15 * time.Second
+	// commitGrace is how long a statement that may commit goes on after a stop, and a sub-batch's commit after that of the sub-batch.
+	commitGrace = 10 * time.Second
 	// waitingInterval is the first wait for a migration's older transactions to end: most last milliseconds. It doubles.
 	waitingInterval = 50 * time.Millisecond
 )

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/session"
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
@@ -40,16 +41,17 @@ func (e *Executor) prepareOne(ctx context.Context, m dbgen.Migration) (stepResul
 		return waiting, err
 	}
 	w, _ := e.runner.works.Get(m.WorkName)
-	target, err := e.resolve(ctx, w, m)
+	reading := session.Cancellable(ctx)
+	target, err := e.resolve(reading, w, m)
 	if err != nil {
 		return idle, err
 	}
 	if m.WorkChecksum == nil {
-		if err := e.checkWork(ctx, w, target, m); err != nil {
+		if err := e.checkWork(reading, w, target, m); err != nil {
 			return idle, err
 		}
 	}
-	if target.Rows, err = work.EstimateRows(ctx, e.conn, w, target); err != nil {
+	if target.Rows, err = work.EstimateRows(reading, e.conn, w, target); err != nil {
 		return idle, err
 	}
 	if err := e.setSession(ctx, w); err != nil {
@@ -157,11 +159,12 @@ func (e *Executor) bound(ctx context.Context, tx pgx.Tx, m dbgen.Migration, stat
 	}
 	var maxKey []string
 	statement := statements.LastKey()
-	err := tx.QueryRow(ctx, statement).Scan(&maxKey)
+	reading := session.Cancellable(ctx)
+	err := tx.QueryRow(reading, statement).Scan(&maxKey)
 	if errors.Is(err, pgx.ErrNoRows) && statements.ForPasses() != nil {
 		// What remains is judged on all rows, so a scope without rows is not enough.
 		statement = statements.LastKeyOfAll()
-		err = tx.QueryRow(ctx, statement).Scan(&maxKey)
+		err = tx.QueryRow(reading, statement).Scan(&maxKey)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		empty := dbgen.MigrationFinishEmptyParams{MigrationID: m.ID, ChangedBy: e.identity, Statement: statement}

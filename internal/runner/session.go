@@ -35,6 +35,7 @@ func (e *Executor) sessionConfig() session.Config {
 		LockTimeout:      min(ownLockTimeout, ownLockTimes*e.config.LockTimeout),
 		StatementTimeout: e.config.StatementTimeout,
 		IdleTimeout:      e.config.IdleTimeout,
+		CommitGrace:      min(e.config.ShutdownGrace, commitGrace),
 	}
 }
 

@@ -55,7 +55,7 @@ func (e *Executor) subBatch(ctx context.Context, job *claimedJob, end endpoint) 
 	return back, nil
 }
 
-// change is the first round trip.
+// change is the first round trip: a stop may cancel it, since it commits nothing.
 func (e *Executor) change(ctx context.Context, job *claimedJob, r work.Range) (transactionID string, affected int64, err error) {
 	fence := dbgen.JobFenceParams{JobID: job.ID, Claims: job.Claims, ProgressKey: job.ProgressKey, LockTimeout: session.Milliseconds(e.config.LockTimeout)}
 	var p pipeline
@@ -68,7 +68,7 @@ func (e *Executor) change(ctx context.Context, job *claimedJob, r work.Range) (t
 		}
 		p.batch.Queue(job.label+sql, values...)
 	}
-	p.send(ctx, e.conn)
+	p.send(session.Cancellable(ctx), e.conn)
 	defer func() {
 		if closeErr := p.close(); err == nil {
 			err = closeErr
@@ -101,6 +101,7 @@ func (e *Executor) change(ctx context.Context, job *claimedJob, r work.Range) (t
 
 // call runs a Go work between the two round trips. A panic is recovered: its stack goes to the log, and the attempt fails.
 func (e *Executor) call(ctx context.Context, job *claimedJob, r work.Range) (affected int64, err error) {
+	ctx = session.Cancellable(ctx)
 	tx, err := e.conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: beginWork})
 	if err != nil {
 		return 0, fmt.Errorf("begin work: %w", err)
@@ -125,7 +126,7 @@ func (e *Executor) call(ctx context.Context, job *claimedJob, r work.Range) (aff
 }
 
 // commit is the second round trip. COMMIT travels with the progress: when the fence does not hold, the server raises and ignores the COMMIT. Behind it,
-// when what was set for the transaction alone is gone, comes the look at the session's settings.
+// when what was set for the transaction alone is gone, comes the look at the session's settings. It is never cancelled: a standby may be waited for.
 func (e *Executor) commit(ctx context.Context, progress dbgen.JobProgressParams) (back dbgen.JobProgressRow, changed changes, err error) {
 	var p pipeline
 	before := append(slices.Clone(ownRole), genericPlans)

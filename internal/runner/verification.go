@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/session"
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
@@ -100,7 +101,7 @@ func (e *Executor) beginWalk(ctx context.Context, c *claimedJob, walk dbgen.Veri
 		return nil, fmt.Errorf("set up the search for the last key: %w", err)
 	}
 	var until []string
-	err = e.conn.QueryRow(ctx, c.statements.LastKeyOfAll()).Scan(&until)
+	err = e.conn.QueryRow(session.Cancellable(ctx), c.statements.LastKeyOfAll()).Scan(&until)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return nil, &workError{fmt.Errorf("read last key: %w", err)}
 	}
@@ -128,7 +129,7 @@ func (e *Executor) walkPiece(ctx context.Context, c *claimedJob, walk dbgen.Veri
 			return idle, fmt.Errorf("list the rows left out: %w", err)
 		}
 		began := time.Now()
-		piece, err = c.statements.LookThrough(ctx, e.conn, work.Range{After: walk.ProgressKey, Until: walk.UntilKey}, size.Rows(), leftOut)
+		piece, err = c.statements.LookThrough(session.Cancellable(ctx), e.conn, work.Range{After: walk.ProgressKey, Until: walk.UntilKey}, size.Rows(), leftOut)
 		took := time.Since(began)
 		if err != nil && classify(err, failure{}) == kindCancelled && took >= e.config.StatementTimeout && ctx.Err() == nil && size.Lose() {
 			e.log.Warn("a piece was not read in time; smaller ones are read", "migration", c.migration.Name, "rows", size.Rows(), "error", err)

@@ -57,12 +57,11 @@ type Config struct {
 	StatementTimeout time.Duration // how long a statement may take; 0: no limit
 	// IdleTimeout is how long the session may say nothing, in a transaction or outside of one, before the server ends it; 0: no limit.
 	IdleTimeout time.Duration
+	// CommitGrace is how long a statement that may commit goes on once its context was cancelled, before the connection is closed; default 10s.
+	CommitGrace time.Duration
 	// CheckPooling refuses a pooler that pools transactions, with [ErrPooled].
 	CheckPooling bool
 }
-
-// cancelGrace is how long a cancelled statement may take to end before its connection is given up.
-const cancelGrace = 10 * time.Second
 
 // Listen opens a connection that only waits for notifications. What vanishes on the way is noticed as by [Connect].
 func Listen(ctx context.Context, connConfig *pgx.ConnConfig, channel string) (*pgx.Conn, error) {
@@ -83,14 +82,19 @@ func Listen(ctx context.Context, connConfig *pgx.ConnConfig, channel string) (*p
 	return conn, nil
 }
 
-// Connect opens a connection and pins it. When a context ends, its statement is cancelled by a cancel request: the connection, and the advisory
-// locks that it holds, live on.
+// Connect opens a connection and pins it. When a context ends that is [Cancellable], its statement is cancelled by a cancel request: the connection, and
+// the advisory locks that it holds, live on. A statement of any other context may commit: it is never cancelled, see [Config.CommitGrace].
 func Connect(ctx context.Context, connConfig *pgx.ConnConfig, config Config) (*pgx.Conn, error) {
 	given := connConfig
 	connConfig = connConfig.Copy()
-	connConfig.DialFunc = dialer(connConfig.ConnectTimeout, answerFactor*config.StatementTimeout)
+	gate := &cancelGate{dial: dialer(connConfig.ConnectTimeout, answerFactor*config.StatementTimeout)}
+	gate.isOpen.Store(true)
+	connConfig.DialFunc = gate.dialOpen
 	connConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelGrace}
+		return &watcher{
+			gate: gate, grace: cmp.Or(config.CommitGrace, defaultCommitGrace),
+			request: pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelGrace},
+		}
 	}
 	if connConfig.RuntimeParams["application_name"] == "" {
 		connConfig.RuntimeParams["application_name"] = "bbm-runner"
@@ -99,6 +103,7 @@ func Connect(ctx context.Context, connConfig *pgx.ConnConfig, config Config) (*p
 	if err != nil {
 		return nil, explained(err)
 	}
+	gate.isOpen.Store(false)
 	if config.CheckPooling {
 		if err := checkPooling(ctx, given, conn); err != nil {
 			_ = conn.Close(context.WithoutCancel(ctx))
