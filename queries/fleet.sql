@@ -26,13 +26,15 @@ WHERE s.batched_background_migration_id IS NULL
 ORDER BY s.id;
 
 -- name: ServerCheck :one
--- Whether a runner can serve here: the version of our tables, and whether the server only follows another one (nothing can be written then).
--- Called by: runner.(*Executor).checkServer, runner.(*Executor).lookAround.
+-- Whether a runner can serve here: the version of our tables, whether the server only follows another one (nothing can be written then), and whether
+-- default_transaction_read_only keeps this session from writing.
+-- Called by: runner.(*Executor).checkServer, runner.(*Executor).lookAround, runner.(*Executor).awaitWritable.
 -- Index: none; the version table of goose has a row for each version.
 -- Locks: nothing.
 SELECT
     coalesce(max(v.version_id), 0)::bigint AS schema_version,
-    pg_is_in_recovery() AS is_standby
+    pg_is_in_recovery() AS is_standby,
+    current_setting('transaction_read_only')::boolean AS is_read_only
 FROM bbm.goose_db_version AS v
 WHERE v.is_applied;
 

@@ -35,11 +35,18 @@ ORDER BY slot;
 SELECT pg_advisory_xact_lock((1650617602::bigint << 32) | @root_table_oid::bigint);
 
 -- name: RunnerAnnounce :exec
--- Shows to `status` that a runner is connected: key 1 where its parameter is on, 0 where it is off.
--- Called by: runner.(*Executor).serve.
+-- Shows to `status` that a runner is connected: key 1 where its parameter is on, 0 where it is off; and 2 while its session is read-only.
+-- Called by: runner.(*Executor).serve, runner.(*Executor).awaitWritable.
 -- Index: none.
--- Locks: advisory (1650617604, key), shared, until the end of the session.
+-- Locks: advisory (1650617604, key), shared, until RunnerRetract or the end of the session.
 SELECT pg_advisory_lock_shared(1650617604, @key::integer);
+
+-- name: RunnerRetract :one
+-- Takes an announcement back.
+-- Called by: runner.(*Executor).awaitWritable.
+-- Index: none.
+-- Locks: nothing.
+SELECT pg_advisory_unlock_shared(1650617604, @key::integer) AS retracted;
 
 -- name: RunnerAnnounceWorks :many
 -- Shows to `status` which works of unfinished migrations this runner has: "name:checksum", or "name:" where no version is pinned yet.

@@ -63,6 +63,7 @@ WITH held_lock AS MATERIALIZED (
         f.slots,
         (SELECT count(DISTINCT b.pid) FROM bbm_lock AS b WHERE b.class = 1650617604 AND b.key = 1) AS enabled_runners,
         (SELECT count(DISTINCT b.pid) FROM bbm_lock AS b WHERE b.class = 1650617604 AND b.key = 0) AS disabled_runners,
+        (SELECT count(DISTINCT b.pid) FROM bbm_lock AS b WHERE b.class = 1650617604 AND b.key = 2) AS read_only_runners,
         (SELECT count(DISTINCT b.key) FROM bbm_lock AS b WHERE b.class = 1650617601 AND b.key BETWEEN 1 AND f.slots) AS locked_slots
     FROM bbm.fleet_settings AS f
     WHERE f.id
@@ -77,6 +78,7 @@ SELECT
     f.slots,
     f.enabled_runners::bigint AS enabled_runners,
     f.disabled_runners::bigint AS disabled_runners,
+    f.read_only_runners::bigint AS read_only_runners,
     f.locked_slots::bigint AS locked_slots,
     u.pending_jobs,
     u.running_jobs,

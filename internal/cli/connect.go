@@ -126,7 +126,21 @@ func (a *app) withConn(ctx context.Context, do func(*pgx.Conn) error) error {
 		return err
 	}
 	defer a.close(ctx, conn)
-	return do(conn)
+	return explainReadOnly(ctx, conn, do(conn))
+}
+
+// explainReadOnly says what a server means that refuses to write.
+func explainReadOnly(ctx context.Context, conn *pgx.Conn, err error) error {
+	var refused *pgconn.PgError
+	if !errors.As(err, &refused) || refused.Code != "25006" {
+		return err
+	}
+	var isStandby bool
+	if conn.QueryRow(ctx, "SELECT pg_is_in_recovery()").Scan(&isStandby) == nil && isStandby {
+		return fmt.Errorf("nothing was changed: the server is a standby; connect to the primary: name all hosts and target_session_attrs=read-write (%w)", err)
+	}
+	return fmt.Errorf("nothing was changed: the database is read-only, since default_transaction_read_only is on for it, for this role or for the server; "+
+		"whoever has set it turns it off (%w)", err)
 }
 
 // changedBy is who the logs name: the user at this host.

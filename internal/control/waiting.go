@@ -15,7 +15,11 @@ func waitingFor(f dbgen.MigrationListFactsRow) string {
 	switch m := f.Migration; {
 	case m.Status == paused:
 		return "paused by " + because(f.ChangedBy, f.ChangeReason)
-	case m.Status != active && m.Status != running, f.ExecutingJobs > 0:
+	case m.Status != active && m.Status != running:
+		return ""
+	case f.ReadOnlyRunners > 0 && f.ReadOnlyRunners >= f.EnabledRunners: // they keep the jobs that they are at
+		return "the database is read-only for its runners (default_transaction_read_only is on): whoever has set it turns it off"
+	case f.ExecutingJobs > 0:
 		return ""
 	case !f.ExecutionEnabled:
 		return "the fleet is disabled by " + because(f.FleetChangedBy, f.FleetReason)

@@ -114,7 +114,8 @@ func (q *Queries) SchemaVersion(ctx context.Context, db DBTX) (int64, error) {
 const ServerCheck = `-- name: ServerCheck :one
 SELECT
     coalesce(max(v.version_id), 0)::bigint AS schema_version,
-    pg_is_in_recovery() AS is_standby
+    pg_is_in_recovery() AS is_standby,
+    current_setting('transaction_read_only')::boolean AS is_read_only
 FROM bbm.goose_db_version AS v
 WHERE v.is_applied
 `
@@ -122,15 +123,17 @@ WHERE v.is_applied
 type ServerCheckRow struct {
 	SchemaVersion int64
 	IsStandby     bool
+	IsReadOnly    bool
 }
 
-// Whether a runner can serve here: the version of our tables, and whether the server only follows another one (nothing can be written then).
-// Called by: runner.(*Executor).checkServer, runner.(*Executor).lookAround.
+// Whether a runner can serve here: the version of our tables, whether the server only follows another one (nothing can be written then), and whether
+// default_transaction_read_only keeps this session from writing.
+// Called by: runner.(*Executor).checkServer, runner.(*Executor).lookAround, runner.(*Executor).awaitWritable.
 // Index: none; the version table of goose has a row for each version.
 // Locks: nothing.
 func (q *Queries) ServerCheck(ctx context.Context, db DBTX) (ServerCheckRow, error) {
 	row := db.QueryRow(ctx, ServerCheck)
 	var i ServerCheckRow
-	err := row.Scan(&i.SchemaVersion, &i.IsStandby)
+	err := row.Scan(&i.SchemaVersion, &i.IsStandby, &i.IsReadOnly)
 	return i, err
 }

@@ -35,10 +35,10 @@ const RunnerAnnounce = `-- name: RunnerAnnounce :exec
 SELECT pg_advisory_lock_shared(1650617604, $1::integer)
 `
 
-// Shows to `status` that a runner is connected: key 1 where its parameter is on, 0 where it is off.
-// Called by: runner.(*Executor).serve.
+// Shows to `status` that a runner is connected: key 1 where its parameter is on, 0 where it is off; and 2 while its session is read-only.
+// Called by: runner.(*Executor).serve, runner.(*Executor).awaitWritable.
 // Index: none.
-// Locks: advisory (1650617604, key), shared, until the end of the session.
+// Locks: advisory (1650617604, key), shared, until RunnerRetract or the end of the session.
 func (q *Queries) RunnerAnnounce(ctx context.Context, db DBTX, key int32) error {
 	_, err := db.Exec(ctx, RunnerAnnounce, key)
 	return err
@@ -91,6 +91,21 @@ func (q *Queries) RunnerAnnounceWorks(ctx context.Context, db DBTX, arg RunnerAn
 		return nil, err
 	}
 	return items, nil
+}
+
+const RunnerRetract = `-- name: RunnerRetract :one
+SELECT pg_advisory_unlock_shared(1650617604, $1::integer) AS retracted
+`
+
+// Takes an announcement back.
+// Called by: runner.(*Executor).awaitWritable.
+// Index: none.
+// Locks: nothing.
+func (q *Queries) RunnerRetract(ctx context.Context, db DBTX, key int32) (bool, error) {
+	row := db.QueryRow(ctx, RunnerRetract, key)
+	var retracted bool
+	err := row.Scan(&retracted)
+	return retracted, err
 }
 
 const RunnersWake = `-- name: RunnersWake :exec

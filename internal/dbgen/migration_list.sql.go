@@ -109,6 +109,7 @@ WITH held_lock AS MATERIALIZED (
         f.slots,
         (SELECT count(DISTINCT b.pid) FROM bbm_lock AS b WHERE b.class = 1650617604 AND b.key = 1) AS enabled_runners,
         (SELECT count(DISTINCT b.pid) FROM bbm_lock AS b WHERE b.class = 1650617604 AND b.key = 0) AS disabled_runners,
+        (SELECT count(DISTINCT b.pid) FROM bbm_lock AS b WHERE b.class = 1650617604 AND b.key = 2) AS read_only_runners,
         (SELECT count(DISTINCT b.key) FROM bbm_lock AS b WHERE b.class = 1650617601 AND b.key BETWEEN 1 AND f.slots) AS locked_slots
     FROM bbm.fleet_settings AS f
     WHERE f.id
@@ -123,6 +124,7 @@ SELECT
     f.slots,
     f.enabled_runners::bigint AS enabled_runners,
     f.disabled_runners::bigint AS disabled_runners,
+    f.read_only_runners::bigint AS read_only_runners,
     f.locked_slots::bigint AS locked_slots,
     u.pending_jobs,
     u.running_jobs,
@@ -254,6 +256,7 @@ type MigrationListFactsRow struct {
 	Slots               int32
 	EnabledRunners      int64
 	DisabledRunners     int64
+	ReadOnlyRunners     int64
 	LockedSlots         int64
 	PendingJobs         int64
 	RunningJobs         int64
@@ -349,6 +352,7 @@ func (q *Queries) MigrationListFacts(ctx context.Context, db DBTX, names []strin
 			&i.Slots,
 			&i.EnabledRunners,
 			&i.DisabledRunners,
+			&i.ReadOnlyRunners,
 			&i.LockedSlots,
 			&i.PendingJobs,
 			&i.RunningJobs,

@@ -180,7 +180,7 @@ func (sr *sampler) findEnd(ctx context.Context, one *SubBatch, size int) (reache
 
 // attempt runs one sub-batch and rolls it back.
 func (sr *sampler) attempt(ctx context.Context, one *SubBatch) (err error) {
-	tx, err := sr.conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"})
+	tx, err := sr.conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: "BEGIN ISOLATION LEVEL READ COMMITTED"})
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
@@ -232,6 +232,11 @@ func (sr *sampler) run(ctx context.Context, tx pgx.Tx, one *SubBatch) error {
 			return sr.blame(err, sql)
 		}
 		one.read(e)
+	}
+	for _, statement := range session.OwnRole {
+		if _, err := tx.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("give up the role of the work: %w", err)
+		}
 	}
 	done := time.Now()
 	if _, err := tx.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {

@@ -16,8 +16,8 @@ import (
 // setAsideHold is how long a migration is held when it cannot be prepared or claimed: long enough not to hammer a table that is in trouble.
 const setAsideHold = 30 * time.Second
 
-// beginReadCommitted is said explicitly: a role's default may be another.
-const beginReadCommitted = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+// beginReadCommitted is said explicitly: a role's default may be another. Whether it may write is not ours to say, see [ErrReadOnly].
+const beginReadCommitted = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 // claimedJob is a job that is ours, with what it takes to execute it.
 type claimedJob struct {

@@ -83,6 +83,14 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 		}
 		began := time.Now()
 		back, end, err := e.nextSubBatch(workCtx, job, limit, isTry)
+		if errors.Is(err, ErrReadOnly) {
+			reason, err := e.resumeWritable(ctx, job)
+			if err != nil || reason != "" {
+				return outcomeOf(reason, err)
+			}
+			job.ends = endpoints{}
+			continue
+		}
 		if err != nil {
 			kind := classify(err, failure{
 				connectionLost: e.conn.IsClosed(), cancelledByUs: workCtx.Err() != nil,

@@ -132,9 +132,9 @@ func (e *Executor) disconnect() {
 
 // serve steps until ctx ends, the connection is lost or, where so configured, nothing is left to do.
 func (e *Executor) serve(ctx, workCtx context.Context) error {
-	var announced int32 // the parameter is off
+	announced := announcedOff
 	if e.config.Enabled {
-		announced = 1
+		announced = announcedOn
 	}
 	if err := e.checkServer(ctx); err != nil {
 		return err
@@ -158,6 +158,9 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 		wake := e.runner.wake.next()
 		result, err := e.step(ctx, workCtx)
 		e.isBusy = result == busy && err == nil
+		if isReadOnly(err) {
+			err = errJoin(ErrReadOnly, err)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -165,8 +168,12 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 			return err
 		case e.conn.IsClosed():
 			return lost(err)
-		case errors.Is(err, ErrExecutionDisabled) && e.config.UntilIdle, errors.Is(err, schema.ErrVersion):
+		case errors.Is(err, ErrExecutionDisabled) && e.config.UntilIdle, errors.Is(err, ErrReadOnly) && e.config.UntilIdle, errors.Is(err, schema.ErrVersion):
 			return err
+		case errors.Is(err, ErrReadOnly):
+			if err := e.awaitWritable(ctx); err != nil {
+				return err
+			}
 		case errors.Is(err, ErrLockInUse), errors.Is(err, ErrExecutionDisabled):
 			e.log.Debug("idle", "reason", err)
 		case err != nil:

@@ -54,7 +54,7 @@ func TestARolesDefaultsChangeNothing(t *testing.T) {
 	for setting, value := range map[string]string{
 		"DateStyle": "SQL, DMY", "IntervalStyle": "sql_standard", "TimeZone": "Asia/Kathmandu", "extra_float_digits": "-15", "search_path": "evil, pg_catalog, public",
 		"client_encoding": "LATIN1", "standard_conforming_strings": "off", "bytea_output": "escape", "row_security": "on",
-		"default_transaction_isolation": "serializable", "default_transaction_read_only": "on", "default_transaction_deferrable": "on", "synchronous_commit": "off",
+		"default_transaction_isolation": "serializable", "default_transaction_deferrable": "on", "synchronous_commit": "off",
 		"statement_timeout": "1234567", "lock_timeout": "1234567", "idle_in_transaction_session_timeout": "1234567",
 		"enable_indexscan": "off", "enable_indexonlyscan": "off", "plan_cache_mode": "force_generic_plan",
 	} {

@@ -58,7 +58,7 @@ func (e *Executor) prepareOne(ctx context.Context, m dbgen.Migration) (stepResul
 		return idle, err
 	}
 	result := idle
-	readCommitted := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
+	readCommitted := pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
 	err = pgx.BeginTxFunc(ctx, e.conn, readCommitted, func(tx pgx.Tx) error {
 		locked, err := e.queries.MigrationLockUnprepared(ctx, tx, m.ID)
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -217,9 +217,9 @@ func (e *Executor) resolve(ctx context.Context, w *work.Work, m dbgen.Migration)
 }
 
 // setAside keeps a migration that cannot be prepared or claimed from standing in the way of others: it fails where its definition does not hold, and is
-// held for a while otherwise. An error is returned only where the connection or the runner has ended.
+// held for a while otherwise. An error is returned only where the connection or the runner has ended, or nothing can be written.
 func (e *Executor) setAside(ctx context.Context, m dbgen.Migration, cause error) error {
-	if ctx.Err() != nil || e.conn.IsClosed() {
+	if ctx.Err() != nil || e.conn.IsClosed() || isReadOnly(cause) {
 		return cause
 	}
 	err := e.rejectOrHold(ctx, m, cause)

@@ -17,9 +17,6 @@ import (
 // A function that a work calls may set what it likes for its session. So a session is made as new before each look: what is behind one job reaches no
 // other. Within a job the settings that decide what keys and statements mean are looked at behind each COMMIT. Both travel with what is sent anyway.
 
-// ownRole gives up the role that a work has taken, for the one that we connected as.
-var ownRole = []string{"RESET SESSION AUTHORIZATION", "RESET ROLE"}
-
 // leftovers drop what a session keeps besides settings. DISCARD ALL would give up our slot and what the driver has prepared.
 var leftovers = []string{"CLOSE ALL", "UNLISTEN *", "DISCARD TEMP"}
 
@@ -81,7 +78,7 @@ func (e *Executor) setSession(ctx context.Context, w *work.Work) error {
 // queueRenewal makes the session as new at the head of a pipeline. asksForLocks tells [Executor.readRenewal] that it asks for advisory locks which a work
 // has left: after one had the chance, and seldom, since that reads the whole lock table.
 func (e *Executor) queueRenewal(p *pipeline) (asksForLocks bool) {
-	for _, statement := range ownRole {
+	for _, statement := range session.OwnRole {
 		p.batch.Queue(statement)
 	}
 	p.batch.Queue("RESET ALL")
@@ -106,7 +103,7 @@ type remains struct {
 
 // readRenewal reads what became of it.
 func (e *Executor) readRenewal(ctx context.Context, p *pipeline, asksForLocks bool) (left remains, err error) {
-	for range len(ownRole) + 2 {
+	for range len(session.OwnRole) + 2 {
 		if _, err := p.results.Exec(); err != nil {
 			return left, fmt.Errorf("reset session: %w", err)
 		}

@@ -34,14 +34,19 @@ func (e *Executor) step(ctx, workCtx context.Context) (stepResult, error) {
 	if err := e.judge(s.server); err != nil {
 		return idle, err
 	}
+	if s.server.IsReadOnly {
+		return idle, errJoin(ErrReadOnly, e.releaseSlot(ctx))
+	}
 	recovered, err := e.recoverLostJobs(ctx, s.runningSlots)
 	if err != nil {
 		return idle, err
 	}
 	e.maintain(ctx)
 	if !s.fleet.ExecutionEnabled {
+		e.runner.noteHalt(ErrExecutionDisabled, "by", s.fleet.ChangedBy, "why", orEmpty(s.fleet.Reason))
 		return idle, errJoin(ErrExecutionDisabled, e.releaseSlot(ctx))
 	}
+	e.runner.noteHalt(nil)
 	if err := e.takeSlot(ctx, s.fleet.Slots); err != nil {
 		return idle, err
 	}

@@ -86,6 +86,9 @@ func (e *Executor) change(ctx context.Context, job *claimedJob, r work.Range) (t
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", 0, errFenced
 	}
+	if isReadOnly(err) {
+		return "", 0, errJoin(ErrReadOnly, err)
+	}
 	if err != nil {
 		return "", 0, fmt.Errorf("fence: %w", err)
 	}
@@ -129,7 +132,7 @@ func (e *Executor) call(ctx context.Context, job *claimedJob, r work.Range) (aff
 // when what was set for the transaction alone is gone, comes the look at the session's settings. It is never cancelled: a standby may be waited for.
 func (e *Executor) commit(ctx context.Context, progress dbgen.JobProgressParams) (back dbgen.JobProgressRow, changed changes, err error) {
 	var p pipeline
-	before := append(slices.Clone(ownRole), genericPlans)
+	before := append(slices.Clone(session.OwnRole), genericPlans)
 	for _, statement := range before {
 		p.batch.Queue(statement)
 	}

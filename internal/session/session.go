@@ -16,7 +16,8 @@ import (
 )
 
 // pins are set after connecting, since poolers refuse startup parameters that they do not know.
-// A policy of row-level security must raise, not skip rows; keys must read the same in every session.
+// A policy of row-level security must raise, not skip rows; keys must read the same in every session. default_transaction_read_only is not
+// among them: it is a brake that belongs to whoever administers the database.
 var pins = [][2]string{
 	{"client_encoding", "UTF8"},
 	{"row_security", "off"},
@@ -28,7 +29,6 @@ var pins = [][2]string{
 	{"plan_cache_mode", "force_generic_plan"}, // what queries/plans shows is what runs; JobFence sets another for the work
 	{"jit", "off"},                            // compiling a statement takes longer than a sub-batch: 200 ms where a plan avoids a disabled node at a cost of 10^10
 	{"default_transaction_isolation", "read committed"},
-	{"default_transaction_read_only", "off"},
 	{"default_transaction_deferrable", "off"},
 	{"synchronous_commit", "on"},
 	{"client_min_messages", "warning"},
@@ -44,6 +44,9 @@ var pins = [][2]string{
 
 // SafePath goes before the pins, which name functions and types: under a role's own search_path those could be anybody's.
 const SafePath = "SET search_path = pg_catalog, pg_temp"
+
+// OwnRole gives up the role that a work has taken, for the one that we connected as.
+var OwnRole = []string{"RESET SESSION AUTHORIZATION", "RESET ROLE"}
 
 // What the header of a work sets for its statements.
 const (
