@@ -31,6 +31,7 @@ type app struct {
 	config  *config.Config // loaded before a command runs
 	signals *signals
 	command string // that runs
+	isQuiet bool   // nothing is shown while it waits
 }
 
 // Run executes one command and returns the exit code: 0 done; 1 failed; 2 wrong usage or input; 3 wait: a migration failed or was cancelled;

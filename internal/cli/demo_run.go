@@ -101,9 +101,6 @@ func (d *demo) status(ctx context.Context) (control.Migration, error) {
 // watchUntil shows the migration's progress until the condition holds or the migration has ended.
 func (d *demo) watchUntil(ctx context.Context, worker *demoWorker, reached func(control.Migration) bool) error {
 	view := d.newView(false)
-	if !d.isLive(d.Stdout) {
-		view = newLineView(d.Stdout, 10) // it is over within seconds
-	}
 	defer view.close()
 	for {
 		m, err := d.status(ctx)

@@ -90,6 +90,31 @@ func TestALineOfABarFitsAndKeepsTheRateAndTheTimeLeft(t *testing.T) {
 	assert.True(t, strings.HasSuffix(said, "…"), said)
 }
 
+func TestAPipeGetsALineForEachChangeThatIsOne(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	view := (&app{Program: Program{Stdout: &out}}).newView(false)
+	at := func(status string, progress float64, why string) {
+		m := control.Migration{Name: "m", Status: status, Progress: progress}
+		if why != "" {
+			m.WaitingFor = &why
+		}
+		view.show([]control.Migration{m})
+	}
+	at("active", 0, "no runner is connected")
+	at("active", 0, "no runner is connected")
+	for percent := range 100 {
+		at("running", float64(percent)/100, "")
+	}
+	at("running", 0.99, "waiting until 2026-01-02T03:04:05Z for its interval of 10s")
+	at("running", 0.99, "waiting until 2026-01-02T03:04:15Z for its interval of 10s")
+	for walked := range 100 {
+		view.show([]control.Migration{{Name: "m", Status: "running", Progress: 0.999, Verification: &control.Verification{Pass: 1, Progress: float64(walked) / 100}}})
+	}
+	at("finished", 1, "")
+	assert.Equal(t, 1+10+1+10+1, strings.Count(out.String(), "\n"), out.String())
+}
+
 func TestAPipeIsNoTerminal(t *testing.T) {
 	t.Parallel()
 	a := &app{Program: Program{Environ: []string{"TERM=xterm"}}}

@@ -18,7 +18,7 @@ func (a *app) newWaitCommand() *cobra.Command {
 		Use:   "wait NAME...",
 		Short: "Block until migrations are finished; for deploy pipelines",
 		Long: `Waits until all the migrations are finished (exit code 0), or until one of them has failed or was cancelled (3), or until time runs out (4). Shows a
-bar on a terminal, and a line for each change in a pipe.`,
+bar on a terminal; in a pipe a line for each change of status or reason, and for each tenth of the rows.`,
 		Example:           fmt.Sprintf("  %s wait users_email_lower --timeout 30m", a.Name),
 		Args:              atLeastOne("a NAME"),
 		ValidArgsFunction: a.completeMigrations(),
@@ -30,6 +30,7 @@ bar on a terminal, and a line for each change in a pipe.`,
 		},
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "the longest wait (default 0: no limit)")
+	cmd.Flags().BoolVar(&a.isQuiet, "quiet", false, "show nothing; the exit code tells, and a line on standard error why it is not 0")
 	return cmd
 }
 

@@ -51,6 +51,16 @@ func TestWaitEndsWhenTheMigrationDoes(t *testing.T) {
 	assert.True(t, strings.HasSuffix(r.stdout, "increment finished 100.0 %, 100 rows\n"), r.stdout)
 }
 
+func TestAQuietWaitShowsNothingButWhyItFails(t *testing.T) {
+	w := setup(t)
+	w.ok("enqueue", "increment")
+	r := w.run("wait", "increment", "--quiet", "--timeout", "1ms")
+	assert.Equal(t, exitTimedOut, r.code)
+	assert.Equal(t, 1, strings.Count(r.stderr, "\n"), r.stderr)
+	w.ok("run", "--until-idle")
+	assert.Empty(t, r.stdout+w.ok("wait", "increment", "--quiet"))
+}
+
 func TestAnInterruptedWaitFails(t *testing.T) {
 	w := setup(t)
 	w.ok("enqueue", "increment")

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"time"
 
@@ -56,28 +57,40 @@ type view interface {
 
 func (a *app) newView(asJSON bool) view {
 	switch {
+	case a.isQuiet:
+		return quietView{}
 	case asJSON:
 		return &jsonView{w: a.Stdout}
 	case a.isLive(a.Stdout):
 		return newBars(a.Stdout, a.isColoured(a.Stdout))
 	}
-	return newLineView(a.Stdout, 1)
+	return &lineView{w: a.Stdout, last: make(map[string]string)}
 }
 
-// lineView prints a line when a migration's status or reason changes, or its progress by a step.
+// quietView shows nothing.
+type quietView struct{}
+
+func (quietView) show([]control.Migration) {}
+func (quietView) close()                   {}
+
+// lineStep is the progress that is worth a line in a pipe, in percent: a log holds ten of them for a migration of a minute as for one of a week.
+const lineStep = 10
+
+// lineView prints a line when a migration's status or reason changes, or its progress by a step. A reason whose numbers alone change, such as the time of
+// the next attempt, is the same reason.
 type lineView struct {
 	w    io.Writer
-	step int // in percent
 	last map[string]string
 }
 
-func newLineView(w io.Writer, step int) *lineView {
-	return &lineView{w: w, step: step, last: make(map[string]string)}
-}
+var numbers = regexp.MustCompile(`[0-9]+`)
 
 func (v *lineView) show(migrations []control.Migration) {
 	for _, m := range migrations {
-		state := fmt.Sprintf("%s %d %s", m.Status, int(m.Progress*100)/v.step, reason(m))
+		state := fmt.Sprintf("%s %d %s", m.Status, int(m.Progress*100)/lineStep, numbers.ReplaceAllString(reason(m), "N"))
+		if m.Verification != nil {
+			state += fmt.Sprintf(" %d %d", m.Verification.Pass, int(m.Verification.Progress*100)/lineStep)
+		}
 		if v.last[m.Name] == state {
 			continue
 		}
