@@ -10,18 +10,15 @@ import (
 
 func (a *app) newDeleteCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:               "delete NAME",
-		Short:             "Forget a finished or cancelled migration and its history",
+		Use:               "delete NAME...",
+		Short:             "Forget finished or cancelled migrations and their history",
 		Example:           fmt.Sprintf("  %s delete users_email_lower", a.Name),
-		Args:              takes("NAME"),
+		Args:              atLeastOne("a NAME"),
 		ValidArgsFunction: a.completeMigrations("finished", "cancelled"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withControl(cmd.Context(), nil, func(c *control.Control) error {
-				if err := c.Delete(cmd.Context(), args[0]); err != nil {
-					return err
-				}
-				fmt.Fprintf(a.lines(), "%s deleted\n", args[0])
-				return nil
+		RunE: func(cmd *cobra.Command, names []string) error {
+			ctx := cmd.Context()
+			return a.withControl(ctx, nil, func(c *control.Control) error {
+				return a.toEach(ctx, c, names, func(name string) (string, error) { return "deleted", c.Delete(ctx, name) })
 			})
 		},
 	}

@@ -92,6 +92,30 @@ func TestTheFieldsOfJSONAreTheContract(t *testing.T) {
 	assert.ElementsMatch(t, columnsOf("batched_background_migration_transition_logs"), keys(own[0]))
 }
 
+func TestSeveralMigrationsAreDeletedAtOnce(t *testing.T) {
+	w := setup(t)
+	for _, name := range []string{"one", "two", "three"} {
+		w.ok("enqueue", "increment", "--name", name, "--paused")
+	}
+	w.ok("cancel", "one", "three")
+	assert.Contains(t, w.refused("delete", "one", "nowhere"), `there is no migration "nowhere"`)
+	r := w.run("delete", "one", "two", "three")
+	assert.Equal(t, exitInput, r.code, "one of them is not at its end")
+	assert.Equal(t, "one deleted\nthree deleted\n", r.stdout)
+	assert.Contains(t, r.stderr, `migration "two" is paused`)
+}
+
+func TestTheNameOfACancelledMigrationIsRefused(t *testing.T) {
+	w := setup(t)
+	w.ok("enqueue", "increment")
+	w.ok("cancel", "increment")
+	const told = `migration "increment" was cancelled, and enqueueing it again does not bring it back; forget it first (bbm-runner delete increment)`
+	assert.Contains(t, w.refused("enqueue", "increment"), told)
+	assert.Contains(t, w.refused("enqueue", "increment", "--dry-run"), told)
+	w.ok("delete", "increment")
+	w.ok("enqueue", "increment")
+}
+
 func TestAMigrationIsPausedResumedCancelledAndRetried(t *testing.T) {
 	w := setup(t)
 	w.file("divide", divide)

@@ -63,8 +63,7 @@ func (a *app) newTransitionCommand(t transition) *cobra.Command {
 	return cmd
 }
 
-// transit applies a transition to each migration, or to all where no name is given. A name that does not exist is noticed before anything is
-// changed; what one migration refuses does not keep the others from theirs.
+// transit applies a transition to each migration, or to all where no name is given.
 func (a *app) transit(ctx context.Context, t transition, names []string, reason string, acceptWork bool) error {
 	works, err := a.registryToAccept(acceptWork)
 	if err != nil {
@@ -72,24 +71,37 @@ func (a *app) transit(ctx context.Context, t transition, names []string, reason 
 	}
 	return a.withControl(ctx, works, func(c *control.Control) error {
 		if len(names) == 0 {
-			if names, err = c.Names(ctx, t.from...); err != nil {
+			if names, err = c.Names(ctx, t.from...); err != nil || len(names) == 0 {
 				return err
 			}
-		} else if _, err := c.Status(ctx, names...); err != nil {
-			return err
 		}
-		var refused []error
-		for _, name := range names {
+		return a.toEach(ctx, c, names, func(name string) (string, error) {
 			if err := t.apply(ctx, c, name, reason, acceptWork); err != nil {
-				refused = append(refused, err)
-				continue
+				return "", err
 			}
 			now, err := c.Status(ctx, name)
 			if err != nil {
-				return err
+				return "", err
 			}
-			fmt.Fprintf(a.lines(), "%s %s\n", name, now[0].Status)
-		}
-		return errors.Join(refused...)
+			return now[0].Status, nil
+		})
 	})
+}
+
+// toEach does something to each migration and prints what has become of it. A name that does not exist is noticed before anything is changed; what one
+// migration refuses does not keep the others from theirs.
+func (a *app) toEach(ctx context.Context, c *control.Control, names []string, do func(name string) (became string, err error)) error {
+	if _, err := c.Status(ctx, names...); err != nil {
+		return err
+	}
+	var refused []error
+	for _, name := range names {
+		became, err := do(name)
+		if err != nil {
+			refused = append(refused, err)
+			continue
+		}
+		fmt.Fprintf(a.lines(), "%s %s\n", name, became)
+	}
+	return errors.Join(refused...)
 }

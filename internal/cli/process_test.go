@@ -60,6 +60,21 @@ func TestASignalStopsAnIdleDaemon(t *testing.T) {
 	}
 }
 
+func TestASignalThatComesWhileADaemonStartsStopsIt(t *testing.T) {
+	w := setup(t)
+	tx, err := w.conn.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "LOCK TABLE bbm.goose_db_version")
+	require.NoError(t, err)
+	d := w.startDaemon()
+	d.requireEventually("it does not look at the tables' version", func() bool {
+		return one[bool](w, "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'bbm.goose_db_version'::regclass)")
+	})
+	d.signal(syscall.SIGTERM)
+	require.NoError(t, <-d.exited, d.stderr)
+	require.NoError(t, tx.Rollback(t.Context()))
+}
+
 func TestTwoSignalsAtOnceEndADaemonAtOnce(t *testing.T) {
 	w := setup(t)
 	w.file("sleep", strings.Replace(increment, "@batch(i)", "@batch(i) AND (SELECT true FROM pg_sleep(600))", 1))

@@ -35,7 +35,14 @@ See %[1]s help settings for what else can be set.`, a.Name),
 		Example: fmt.Sprintf(`  BBM_ENABLED=true %[1]s run
   BBM_ENABLED=true %[1]s run --until-idle --only users_email_lower`, a.Name),
 		Args: takes(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.run(cmd.Context(), only, untilIdle) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			err := a.run(cmd.Context(), only, untilIdle)
+			isToFinish := untilIdle && len(only) > 0
+			if cmd.Context().Err() != nil && !isToFinish {
+				return nil // a signal is how it is stopped, while it starts too
+			}
+			return err
+		},
 	}
 	cmd.Flags().String("workers", "", "`jobs` that this process may execute at once (default 1)")
 	cmd.Flags().String("asynchronous-commit", "", "false: every sub-batch waits for the disk (default true) (`BOOL`)")

@@ -75,7 +75,8 @@ func (e enqueueing) checkSizes(m dbgen.Migration) error {
 	return nil
 }
 
-// compare returns an [*InputError] that tells in what the migration of that name differs from what is asked for.
+// compare returns an [*InputError] that tells in what the migration of that name differs from what is asked for, or that it was cancelled: nothing would
+// ever come of it.
 func (e enqueueing) compare(m dbgen.Migration) error {
 	var differences []string
 	differ := func(format string, values ...any) { differences = append(differences, fmt.Sprintf(format, values...)) }
@@ -95,7 +96,11 @@ func (e enqueueing) compare(m dbgen.Migration) error {
 			remedy = ", or let it go on with the present version (resume or retry, with --accept-work)"
 		}
 	}
-	if differences == nil {
+	switch {
+	case differences == nil && m.Status == cancelled:
+		return inputf("migration %[1]q was cancelled, and enqueueing it again does not bring it back; forget it first (bbm-runner delete %[1]s), "+
+			"or give this one another name (--name)", m.Name)
+	case differences == nil:
 		return nil
 	}
 	return inputf("the name %q is taken by a migration with another definition: %s; give this one another name (--name)%s",
@@ -124,11 +129,8 @@ func (e enqueueing) result(m dbgen.Migration, created bool) EnqueueResult {
 	if m.WorkChecksum != nil {
 		r.IgnoredTuning = e.ignored(m)
 	}
-	switch m.Status {
-	case failed:
+	if m.Status == failed {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("migration %q has failed; set it going again with: bbm-runner retry %s", m.Name, m.Name))
-	case cancelled:
-		r.Warnings = append(r.Warnings, fmt.Sprintf("migration %q was cancelled; delete it, or enqueue another with --name", m.Name))
 	}
 	return r
 }
