@@ -106,7 +106,7 @@ func (p *pipeline) readBoundary(r work.Range, total int) (found endpoints, err e
 	}
 	rows, err := p.results.Query()
 	if err != nil {
-		return found, &workError{err}
+		return found, &workError{err: err}
 	}
 	var (
 		piece, count, sum int64
@@ -124,7 +124,7 @@ func (p *pipeline) readBoundary(r work.Range, total int) (found endpoints, err e
 	})
 	switch {
 	case err != nil:
-		return found, &workError{err}
+		return found, &workError{err: err}
 	case found.ahead == nil:
 		found.ahead = []endpoint{{r.Until, 0}}
 	case !reachedEnd && sum < int64(total):

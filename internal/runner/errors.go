@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -84,7 +85,10 @@ func isDefinition(err error) bool {
 }
 
 // workError is an error of the work itself, or of a statement built from it.
-type workError struct{ err error }
+type workError struct {
+	err       error
+	isForeign bool // our transaction was not aborted by it: another server's, for one
+}
 
 func (e *workError) Error() string { return e.err.Error() }
 func (e *workError) Unwrap() error { return e.err }
@@ -98,6 +102,27 @@ func isOfWork(err error) bool {
 	}
 	var ofWork *workError
 	return errors.As(err, &ofWork)
+}
+
+// relays are the functions in PostgreSQL's source that raise whatever SQLSTATE somebody else has chosen: RAISE and its like, and servers that a work asks.
+var relays = []string{
+	"exec_stmt_raise", "PLy_output", "PLy_elog_impl", "plperl_util_elog", "pltcl_elog", "dblink_res_error", "pgfdw_report_error",
+}
+
+// isProvoked tells an error about the server's state that is the work's own doing: the server has said it for somebody else, or cannot be meant.
+func isProvoked(err error) bool {
+	var (
+		ofWork *workError
+		pg     *pgconn.PgError
+	)
+	if !errors.As(err, &ofWork) || !errors.As(err, &pg) {
+		return false
+	}
+	switch pg.Code {
+	case "25006", "53300", "57P03":
+		return true // we are connected, and the fence has locked our row in this very transaction
+	}
+	return ofWork.isForeign || slices.Contains(relays, pg.Routine)
 }
 
 func kindOf(sqlstate string, f failure) kind {

@@ -175,7 +175,7 @@ func (e *Executor) bound(ctx context.Context, tx pgx.Tx, m dbgen.Migration, stat
 		return nil
 	}
 	if err != nil {
-		return &workError{fmt.Errorf("read last key: %w", err)}
+		return &workError{err: fmt.Errorf("read last key: %w", err)}
 	}
 	err = e.queries.MigrationBound(ctx, tx, dbgen.MigrationBoundParams{MigrationID: m.ID, MaxKey: maxKey, TotalTupleCount: rows})
 	if err != nil {

@@ -16,11 +16,14 @@ import (
 const (
 	// resourcesHold is how long a migration waits when the server lacks disk, memory or connections, or is read-only.
 	resourcesHold = time.Minute
-	// cancelledHold is how long a migration waits when someone has cancelled its statement: time for them to pause it.
+	// cancelledHold is how long a migration waits when someone has cancelled its statement: time for them to pause it. It doubles while they go on.
 	cancelledHold = 15 * time.Second
-	// memoryStallLimit is how many times in a row a job may run out of memory, or exceed a configured limit, without progress before that is a failed
-	// attempt: unlike a full disk, that may be the job's own doing.
-	memoryStallLimit = 3
+	// ownStallLimit is how many times in a row a job may run out of memory, exceed a configured limit, or raise what speaks of the server's state, without
+	// progress before that is a failed attempt: unlike a full disk, that may be the job's own doing.
+	ownStallLimit = 3
+	// cancelStallLimit is the same for statements that the server cancels: more than two hours of holds, so that a person who cancels is no failure, and a
+	// work that cancels itself comes to an end.
+	cancelStallLimit = 20
 )
 
 // record writes how a job has ended that has not succeeded. It does not depend on the runner's context: an end that has happened must be told.
@@ -46,19 +49,29 @@ func (e *Executor) recordOnce(ctx context.Context, job *claimedJob, end outcome)
 	switch end.kind {
 	case kindGivenBack:
 		return e.release(ctx, job, "Interrupted", end.reason)
-	case kindCancelled:
-		return e.releaseAndHold(ctx, job, end.err, cancelledHold)
-	case kindResources, kindEndpoint:
+	case kindCancelled, kindResources, kindEndpoint:
 		limit := stallLimitOf(end)
 		if limit == 0 {
 			return e.releaseAndHold(ctx, job, end.err, resourcesHold)
 		}
 		if job.Stalls++; job.Stalls < limit {
-			job.retryIn = 2 * resourcesHold // other jobs go first
-			return e.releaseAndHold(ctx, job, end.err, resourcesHold)
+			length := e.stallHold(end.kind, job.Stalls)
+			if end.kind != kindCancelled || job.Stalls > 1 {
+				job.retryIn = 2 * length // other jobs go first
+			}
+			return e.releaseAndHold(ctx, job, end.err, length)
 		}
+		end.note = fmt.Sprintf("%d times in a row without progress", limit)
 	}
 	return e.fail(ctx, job, end)
+}
+
+// stallHold is how long a migration is held for such an end, the stalls-th of its job in a row.
+func (e *Executor) stallHold(k kind, stalls int32) time.Duration {
+	if k == kindCancelled {
+		return min(cancelledHold<<(stalls-1), max(cancelledHold, e.config.RetryLimit))
+	}
+	return resourcesHold
 }
 
 // stallLimitOf is how many times in a row without progress an end that holds the migration is no failed attempt; 0: always.
@@ -68,7 +81,11 @@ func stallLimitOf(end outcome) int32 {
 	case end.kind == kindEndpoint:
 		return stallLimit
 	case errors.As(end.err, &pg) && (pg.Code == "53200" || pg.Code == "53400"): // out_of_memory, configuration_limit_exceeded
-		return memoryStallLimit
+		return ownStallLimit
+	case isProvoked(end.err):
+		return ownStallLimit
+	case end.kind == kindCancelled:
+		return cancelStallLimit
 	}
 	return 0
 }

@@ -78,7 +78,7 @@ func (e *Executor) change(ctx context.Context, job *claimedJob, r work.Range) (t
 	if _, err := p.results.Exec(); err != nil {
 		if job.work.Do == nil {
 			// BEGIN itself does not fail: what does is the preparation, before it, of the work's statement.
-			return "", 0, &workError{err}
+			return "", 0, &workError{err: err}
 		}
 		return "", 0, fmt.Errorf("begin: %w", err)
 	}
@@ -95,7 +95,7 @@ func (e *Executor) change(ctx context.Context, job *claimedJob, r work.Range) (t
 	if job.work.Do == nil {
 		tag, err := p.results.Exec()
 		if err != nil {
-			return "", 0, &workError{err}
+			return "", 0, &workError{err: err}
 		}
 		affected = tag.RowsAffected()
 	}
@@ -122,7 +122,7 @@ func (e *Executor) call(ctx context.Context, job *claimedJob, r work.Range) (aff
 			err = errRowsLeftOpen
 		}
 		if err != nil {
-			err = &workError{err}
+			err = &workError{err, e.conn.PgConn().TxStatus() == 'T'}
 		}
 	}()
 	return job.work.Do(ctx, shared, job.statements.Batch(job.migration.Name, r, job.arguments, int(job.Attempts)+1))
@@ -156,7 +156,7 @@ func (e *Executor) commit(ctx context.Context, progress dbgen.JobProgressParams)
 		return back, changed, fmt.Errorf("progress: %w", err)
 	}
 	if _, err = p.results.Exec(); err != nil {
-		return back, changed, fmt.Errorf("commit: %w", &workError{err}) // a deferred constraint or trigger
+		return back, changed, fmt.Errorf("commit: %w", &workError{err: err}) // a deferred constraint or trigger
 	}
 	isCommitted = true // whatever comes
 	changed.names, changed.err = e.queries.SessionListChanged(ctx, p.replay(), e.pinned.settings)

@@ -103,7 +103,7 @@ func (e *Executor) beginWalk(ctx context.Context, c *claimedJob, walk dbgen.Veri
 	var until []string
 	err = e.conn.QueryRow(session.Cancellable(ctx), c.statements.LastKeyOfAll()).Scan(&until)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return nil, &workError{fmt.Errorf("read last key: %w", err)}
+		return nil, &workError{err: fmt.Errorf("read last key: %w", err)}
 	}
 	begun, err := e.queries.VerificationBegin(ctx, e.conn, dbgen.VerificationBeginParams{
 		MigrationID: c.migration.ID, Pass: walk.Pass, WorkChecksum: c.work.Checksum(), Statement: c.statements.RemainingStatement(),
@@ -136,7 +136,7 @@ func (e *Executor) walkPiece(ctx context.Context, c *claimedJob, walk dbgen.Veri
 			return busy, nil
 		}
 		if err != nil {
-			return idle, &workError{err}
+			return idle, &workError{err: err}
 		}
 		size.Observe(piece.Rows, took)
 	}
