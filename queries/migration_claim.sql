@@ -124,7 +124,8 @@ SELECT m.id
 FROM started_migration AS m;
 
 -- name: MigrationFinish :one
--- Ends a migration whose whole range is cut and whose jobs have all succeeded, and that asks for no proof (see MigrationProve). No row: not so.
+-- Ends a migration whose whole range is cut and whose jobs have all succeeded, and that asks for no proof (see MigrationProve) or has one: then rows
+-- of its quarantine were tried again, and looked at one by one. No row: not so.
 -- Called by: runner.(*Executor).claimFrom, which holds the row of the migration.
 -- Index: batched_background_migrations_pkey; jobs by batched_background_migration_jobs_unsucceeded_idx.
 -- Locks: the row of the migration, until commit.
@@ -134,7 +135,7 @@ WITH locked_migration AS (
     WHERE m.id = @migration_id
       AND m.status IN ('active', 'running')
       AND m.frontier_key = m.max_key
-      AND m.remaining_predicate IS NULL
+      AND (m.remaining_predicate IS NULL OR m.verified_at IS NOT NULL)
       AND NOT EXISTS (
           SELECT
           FROM bbm.batched_background_migration_jobs AS j
@@ -154,14 +155,22 @@ WITH locked_migration AS (
     RETURNING m.*
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
-        batched_background_migration_id, created_at, previous_status, next_status, changed_by
+        batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
     )
-    SELECT m.id, m.updated_at, l.status, m.status, @changed_by::text
+    SELECT
+        m.id, m.updated_at, l.status, m.status, @changed_by::text,
+        nullif(concat_ws(
+            '; ',
+            'the proof of ' || m.verified_at || ' stands, and the rows tried again were looked at one by one',
+            'left out, in quarantine: ' || nullif(m.quarantined_rows, 0)
+        ), '')
     FROM finished_migration AS m
     JOIN locked_migration AS l ON l.id = m.id
 )
 
-SELECT m.name
+SELECT
+    m.quarantined_rows,
+    m.verified_at
 FROM finished_migration AS m;
 
 -- name: MigrationHold :exec

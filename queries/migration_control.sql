@@ -95,7 +95,7 @@ FROM paused_migration AS m;
 
 -- name: MigrationResume :one
 -- Lets a migration go on: a paused one becomes active, one that is active or running keeps its status; a hold is lifted. A version of the
--- work that is given replaces the pinned one. No row: it has ended, or failed.
+-- work that is given replaces the pinned one, and what that one has proved. No row: it has ended, or failed.
 -- Called by: control.(*Control).Resume.
 -- Index: batched_background_migrations_pkey.
 -- Locks: the row of the migration, until commit.
@@ -117,6 +117,7 @@ WITH locked_migration AS (
         END,
         -- What the bound was fixed for stays true of it.
         row_set = CASE WHEN sqlc.narg('work_checksum')::text IS NULL OR m.max_key IS NOT NULL THEN m.row_set ELSE @row_set::jsonb END,
+        verified_at = CASE WHEN sqlc.narg('work_checksum')::text IS NULL THEN m.verified_at END,
         on_hold_until = NULL,
         hold_reason = NULL,
         updated_at = now()
@@ -171,7 +172,7 @@ FROM cancelled_migration AS m;
 
 -- name: MigrationRetry :one
 -- Sets a failed migration going again: its failed jobs are due at once, and the attempts of all that wait are counted anew. A version of the
--- work that is given replaces the pinned one. No row: it had not failed.
+-- work that is given replaces the pinned one, and what that one has proved. No row: it had not failed.
 -- Called by: control.(*Control).Retry.
 -- Index: batched_background_migrations_pkey, batched_background_migration_jobs_waiting_idx, batched_background_migration_jobs_pkey.
 -- Locks: the rows of the migration and of its waiting jobs, until commit.
@@ -193,6 +194,7 @@ WITH locked_migration AS (
         END,
         -- What the bound was fixed for stays true of it.
         row_set = CASE WHEN sqlc.narg('work_checksum')::text IS NULL OR m.max_key IS NOT NULL THEN m.row_set ELSE @row_set::jsonb END,
+        verified_at = CASE WHEN sqlc.narg('work_checksum')::text IS NULL THEN m.verified_at END,
         failure_error_code = NULL,
         failure_message = NULL,
         on_hold_until = NULL,

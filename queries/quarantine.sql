@@ -80,8 +80,9 @@ FROM bbm.batched_background_migrations AS m
 WHERE m.id = @migration_id;
 
 -- name: QuarantineRetry :one
--- Makes a job for each row of a migration that rests in quarantine, and sets a finished migration going again; a version of the work that is given
--- for that replaces the pinned one. The answer is how many jobs were made; 0: nothing rests, and nothing has changed.
+-- Makes a job for each row of a migration that rests in quarantine, and sets a finished migration going again. Its proof stands for all other rows, and
+-- these are looked at one by one; a version of the work that is given replaces the pinned one, and what that one has proved. The answer is how many jobs
+-- were made; 0: nothing rests, and nothing has changed.
 -- Called by: control.(*Control).RetryQuarantined, which holds the row of the migration.
 -- Index: batched_background_migrations_pkey, batched_background_migration_quarantined_rows_migration_idx,
 -- batched_background_migration_quarantined_rows_pkey.
@@ -130,9 +131,7 @@ WITH locked_migration AS (
     SET
         status = CASE WHEN l.status = 'finished' THEN 'active' ELSE l.status END,
         finished_at = NULL,
-        verified_at = NULL,
-        verified_rows = NULL,
-        verified_statement = NULL,
+        verified_at = CASE WHEN sqlc.narg('work_checksum')::text IS NULL THEN m.verified_at END,
         work_checksum = coalesce(sqlc.narg('work_checksum')::text, m.work_checksum),
         remaining_predicate = CASE
             WHEN sqlc.narg('work_checksum')::text IS NULL THEN m.remaining_predicate
@@ -173,11 +172,18 @@ ORDER BY q.batched_background_migration_id, q.id
 LIMIT @page_size;
 
 -- name: QuarantineListKeys :many
--- The keys of the rows of a migration that are left out, as texts: a walk over what remains does not count them.
+-- The keys of the rows of a migration that are left out, as texts: a walk over what remains does not count them. One that a job has tried again with
+-- success is left out no longer, though that is not recorded yet.
 -- Called by: runner.(*Executor).walkPiece, control.(*Control).walk.
--- Index: batched_background_migration_quarantined_rows_migration_idx.
+-- Index: batched_background_migration_quarantined_rows_migration_idx, batched_background_migration_jobs_pkey.
 -- Locks: nothing.
 SELECT q.row_key::text AS row_key
 FROM bbm.batched_background_migration_quarantined_rows AS q
 WHERE q.batched_background_migration_id = @migration_id
-  AND q.mended_at IS NULL;
+  AND q.mended_at IS NULL
+  AND NOT EXISTS (
+      SELECT
+      FROM bbm.batched_background_migration_jobs AS j
+      WHERE j.id = q.retry_job_id
+        AND j.progress_key = j.until_key
+  );

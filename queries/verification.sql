@@ -201,12 +201,16 @@ WITH locked_migration AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
     )
-    SELECT m.id, m.updated_at, l.status, m.status, @changed_by::text, format('of %s rows none remains', m.verified_rows)
+    SELECT
+        m.id, m.updated_at, l.status, m.status, @changed_by::text,
+        format('of %s rows none remains', m.verified_rows) || coalesce(' but ' || nullif(m.quarantined_rows, 0) || ' in quarantine', '')
     FROM finished_migration AS m
     JOIN locked_migration AS l ON l.id = m.id
 )
 
-SELECT m.verified_rows::bigint AS verified_rows
+SELECT
+    m.quarantined_rows,
+    m.verified_at
 FROM finished_migration AS m;
 
 -- name: VerificationDecidesRows :one

@@ -1,11 +1,13 @@
 package schema_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbtest"
+	"github.com/bbm-runner/bbm-runner/schema"
 )
 
 func TestTheGateIsClosedUntilTheMigrationIsFinished(t *testing.T) {
@@ -28,6 +30,40 @@ func TestTheGateIsClosedUntilTheMigrationIsFinished(t *testing.T) {
 	}
 	w.exec(`UPDATE bbm.batched_background_migrations SET status = 'finished', finished_at = now()`)
 	w.exec(`SELECT bbm.assert_finished('count')`)
+}
+
+func TestTheStrictGateIsClosedWhileRowsAreLeftOut(t *testing.T) {
+	w := setup(t)
+	w.exec(`CREATE TABLE public.items (id bigint PRIMARY KEY)`)
+	w.exec(`SELECT bbm.enqueue('count', 'public.items')`)
+	w.exec(`SELECT bbm.assert_finished('count', strict => true)`)
+
+	w.exec(`UPDATE bbm.batched_background_migrations SET quarantined_rows = 4`)
+	w.exec(`SELECT bbm.assert_finished('count'), bbm.assert_finished('count', strict => false)`)
+	for _, strict := range []string{"true", "NULL"} {
+		refusal := w.refused(`SELECT bbm.assert_finished('count', strict => ` + strict + `)`)
+		require.Equal(t, "55000", refusal.Code)
+		require.Equal(t, `the batched background migration "count" is finished, but 4 of its rows are left out, in quarantine`, refusal.Message)
+		require.Equal(t, "See: bbm-runner quarantine list count", refusal.Hint)
+	}
+	w.exec(`UPDATE bbm.batched_background_migrations SET status = 'active', finished_at = NULL`)
+	require.Equal(t, `the batched background migration "count" is active, not finished`,
+		w.refused(`SELECT bbm.assert_finished('count', strict => true)`).Message)
+}
+
+func TestWhoeverMightCallTheGateMayCallTheOneThatReplacesIt(t *testing.T) {
+	t.Parallel()
+	name, _ := role(t)
+	w := connected(t, dbtest.New(t))
+	w.exec(`DROP FUNCTION bbm.assert_finished(text, boolean)`)
+	w.exec(`CREATE FUNCTION bbm.assert_finished(name text) RETURNS void LANGUAGE sql SET search_path = pg_catalog AS ''`)
+	w.exec(`REVOKE EXECUTE ON FUNCTION bbm.assert_finished(text) FROM PUBLIC`)
+	w.exec(`GRANT EXECUTE ON FUNCTION bbm.assert_finished(text) TO ` + name)
+	file, err := schema.FS.ReadFile("00009_assert_finished_strictly.sql")
+	require.NoError(t, err)
+	up, _, _ := strings.Cut(string(file), "-- +goose Down")
+	w.exec(up)
+	require.True(t, one[bool](w, `SELECT has_function_privilege($1, 'bbm.assert_finished(text, boolean)', 'EXECUTE')`, name))
 }
 
 func TestPublicMayExecuteNothingOfOurs(t *testing.T) {

@@ -20,8 +20,9 @@ const (
 	exitDone     = 0
 	exitFailed   = 1
 	exitInput    = 2
-	exitNotDone  = 3 // wait: a migration failed or was cancelled
+	exitNotDone  = 3 // wait: a migration failed or was cancelled, or (--strict) left rows out
 	exitTimedOut = 4 // wait: time ran out
+	exitRemain   = 5 // verify: rows remain
 )
 
 // usageError is returned when the command line itself is wrong; the message is followed by where to read how it is right.

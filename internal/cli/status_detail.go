@@ -78,12 +78,16 @@ func leftOutBeside(m control.Migration) string {
 	return leftOut(m)
 }
 
-// nextStep says what whoever is on call can do about a row that fails, or that was left out.
+// nextStep says what whoever is on call can do about a migration that failed, or a row that was left out.
 func nextStep(m control.Migration) string {
 	switch {
-	case m.FailedRow == nil && m.LeftOut > 0 && m.Status != "cancelled":
+	case m.Status == "cancelled":
+		return ""
+	case m.FailedRow == nil && m.Failure != nil:
+		return afterFailure(m)
+	case m.FailedRow == nil && m.LeftOut > 0:
 		return "mend the rows or the work, then: bbm-runner quarantine retry " + m.Name
-	case m.FailedRow == nil || m.Status == "cancelled":
+	case m.FailedRow == nil:
 		return ""
 	case m.Status != "failed":
 		return "mend the row, and the next attempt goes on"
@@ -94,6 +98,17 @@ func nextStep(m control.Migration) string {
 	}
 	return fmt.Sprintf("mend the row or the work, then: bbm-runner retry %[1]s (a mended work: --accept-work); or leave such rows out: "+
 		"bbm-runner set %[1]s on_row_error=quarantine, then retry", m.Name)
+}
+
+// afterFailure is about one that no single row is to blame for. Only retry sets it going, also beside rows in quarantine.
+func afterFailure(m control.Migration) string {
+	switch m.Failure.Code {
+	case "rows_remaining":
+		return fmt.Sprintf("stop what writes such rows, or mend the work, then: bbm-runner retry %s (a mended work: --accept-work)", m.Name)
+	case "max_attempts", "invalid_work":
+		return fmt.Sprintf("mend what failed, then: bbm-runner retry %s (a mended work: --accept-work)", m.Name)
+	}
+	return "" // its message says
 }
 
 func rowErrorPolicy(d control.Details) string {
@@ -119,7 +134,11 @@ func proof(p *control.Proof) string {
 	if p == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s rows looked at until %s, none remains", count(p.Rows), instant(p.VerifiedAt))
+	text := fmt.Sprintf("%s rows looked at until %s, none remains", count(p.Rows), instant(p.VerifiedAt))
+	if p.LeftOut > 0 {
+		text += fmt.Sprintf(" but %s in quarantine", count(p.LeftOut))
+	}
+	return text
 }
 
 // keyText writes a key as PostgreSQL's text forms of its columns.

@@ -16,9 +16,10 @@ func (a *app) newVerifyCommand() *cobra.Command {
 		Use:   "verify NAME",
 		Short: "Look through the whole table for rows that a migration should have changed",
 		Long: `Walks over the whole table of a migration, in small pieces, and counts the rows that its work has still to change: those for which the header "remaining" of
-the work holds. It reads only, needs no slot and no runner, and changes neither the table nor the migration; it may be repeated at any time.
+the work holds. Rows in quarantine are counted apart. It reads only, needs no slot and no runner, and changes neither the table nor the migration; it may be
+repeated at any time.
 
-Exit codes: 0 no row remains; 1 rows remain, or it failed; 2 wrong usage or input, such as a work without that header.`,
+Exit codes: 0 no row remains; 5 rows remain, be it in quarantine; 1 it failed; 2 wrong usage or input, such as a work without that header.`,
 		Example: fmt.Sprintf(`  %[1]s verify users_email_lower
   %[1]s verify users_email_lower --json | jq .remaining_rows`, a.Name),
 		Args:              takes("NAME"),
@@ -53,11 +54,25 @@ func (a *app) verify(ctx context.Context, name string, asJSON bool) error {
 		} else {
 			a.printVerified(v)
 		}
-		if v.RemainingRows > 0 {
-			return &exitError{exitFailed, fmt.Errorf("%s of %s rows remain", count(v.RemainingRows), count(v.Rows))}
+		switch {
+		case v.RemainingRows > 0:
+			return &exitError{exitRemain, fmt.Errorf("%s of %s rows remain", remainText(v), count(v.Rows))}
+		case v.LeftOutRemaining > 0:
+			return &exitError{exitRemain, fmt.Errorf("of %s rows remain %s (see: %s quarantine list %s)", count(v.Rows), remainText(v), a.Name, v.Name)}
 		}
 		return nil
 	})
+}
+
+// remainText says how many rows remain, and where: 0; 7; 7 and 4 in quarantine; none but 4 in quarantine.
+func remainText(v control.Verified) string {
+	switch {
+	case v.LeftOutRemaining == 0:
+		return count(v.RemainingRows)
+	case v.RemainingRows == 0:
+		return fmt.Sprintf("none but %s in quarantine", count(v.LeftOutRemaining))
+	}
+	return fmt.Sprintf("%s and %s in quarantine", count(v.RemainingRows), count(v.LeftOutRemaining))
 }
 
 func (a *app) printVerified(v control.Verified) {
@@ -66,7 +81,7 @@ func (a *app) printVerified(v control.Verified) {
 		{"table", v.Table},
 		{"remaining", v.Remaining},
 		{"rows walked", count(v.Rows)},
-		{"rows remain", count(v.RemainingRows)},
+		{"rows remain", remainText(v)},
 	}
 	if v.LeftOut > 0 {
 		lines = append(lines, [2]string{"left out", fmt.Sprintf("%s, in quarantine", count(v.LeftOut))})

@@ -13,28 +13,34 @@ import (
 )
 
 func (a *app) newWaitCommand() *cobra.Command {
-	var timeout time.Duration
+	var (
+		timeout  time.Duration
+		isStrict bool
+	)
 	cmd := &cobra.Command{
 		Use:   "wait NAME...",
 		Short: "Block until migrations are finished; for deploy pipelines",
 		Long: `Waits until all the migrations are finished (exit code 0), or until one of them has failed or was cancelled (3), or until time runs out (4). Shows a
-bar on a terminal; in a pipe a line for each change of status or reason, and for each tenth of the rows.`,
-		Example:           fmt.Sprintf("  %s wait users_email_lower --timeout 30m", a.Name),
+bar on a terminal; in a pipe a line for each change of status or reason, and for each tenth of the rows. A migration that left rows out, in quarantine, is
+finished all the same; with --strict that ends with 3: what follows may need every row, as SET NOT NULL does.`,
+		Example: fmt.Sprintf(`  %[1]s wait users_email_lower --timeout 30m
+  %[1]s wait users_email_lower --strict`, a.Name),
 		Args:              atLeastOne("a NAME"),
 		ValidArgsFunction: a.completeMigrations(),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if timeout < 0 {
 				return usagef("--timeout is %s; give a positive duration, or 0 for no limit", timeout)
 			}
-			return a.wait(cmd.Context(), names, timeout)
+			return a.wait(cmd.Context(), names, timeout, isStrict)
 		},
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "the longest wait (default 0: no limit)")
 	cmd.Flags().BoolVar(&a.isQuiet, "quiet", false, "show nothing; the exit code tells, and a line on standard error why it is not 0")
+	cmd.Flags().BoolVar(&isStrict, "strict", false, "fail where rows are left out, in quarantine")
 	return cmd
 }
 
-func (a *app) wait(ctx context.Context, names []string, timeout time.Duration) error {
+func (a *app) wait(ctx context.Context, names []string, timeout time.Duration, isStrict bool) error {
 	waitCtx, cancel := ctx, func() {}
 	if timeout > 0 {
 		waitCtx, cancel = context.WithTimeout(ctx, timeout)
@@ -51,7 +57,7 @@ func (a *app) wait(ctx context.Context, names []string, timeout time.Duration) e
 	case err != nil:
 		return err
 	}
-	if given := unsuccessful(latest); given != "" {
+	if given := unsuccessful(latest, isStrict); given != "" {
 		return &exitError{exitNotDone, errors.New(given)}
 	}
 	return nil
@@ -97,14 +103,16 @@ func unfinished(latest []control.Migration, names []string) string {
 	return strings.Join(open, "; ")
 }
 
-// unsuccessful lists the migrations that will not finish unless somebody acts.
-func unsuccessful(latest []control.Migration) string {
+// unsuccessful lists the migrations that will not finish unless somebody acts, and where it is strict those that left rows out.
+func unsuccessful(latest []control.Migration, isStrict bool) string {
 	var given []string
 	for _, m := range latest {
-		switch m.Status {
-		case "failed":
+		switch {
+		case m.Status == "finished" && m.LeftOut > 0 && isStrict:
+			given = append(given, fmt.Sprintf("%s is finished, but with %s", m.Name, leftOut(m)))
+		case m.Status == "failed":
 			given = append(given, fmt.Sprintf("%s failed: %s", m.Name, reason(m)))
-		case "cancelled":
+		case m.Status == "cancelled":
 			given = append(given, fmt.Sprintf("%s was cancelled", m.Name))
 		}
 	}

@@ -19,14 +19,16 @@ type Verified struct {
 	RemainingRows int64      `json:"remaining_rows"`
 	RemainingKeys []work.Key `json:"remaining_keys"`   // the first few
 	LeftOut       int64      `json:"quarantined_rows"` // which do not count as remaining
-	Statement     string     `json:"statement"`        // as the first piece was read
-	VerifiedAt    time.Time  `json:"verified_at"`
+
+	LeftOutRemaining int64     `json:"remaining_quarantined_rows"` // of them, still to be changed: somebody may have mended the others
+	Statement        string    `json:"statement"`                  // as the first piece was read
+	VerifiedAt       time.Time `json:"verified_at"`
 
 	EstimatedRows int64  `json:"-"`
 	OtherVersion  string `json:"-"` // the checksum that the migration has pinned, where it is not that of the present work
 }
 
-// Verify walks over the whole table of a migration, up to its present end, and counts the rows that its work has still to change. It reads, each piece in
+// Verify walks over the whole table of a migration, up to its present end, and counts the rows that its work has still to change, those in quarantine apart. It reads, each piece in
 // a transaction of its own, and writes nothing; seen (may be nil) is told after each piece. It does not wait for transactions in progress, so what they
 // write is not judged. The connection must not be in a transaction. An [*InputError] says when there is nothing to judge by.
 func (c *Control) Verify(ctx context.Context, name string, seen func(Verified)) (Verified, error) {
@@ -68,6 +70,7 @@ func (c *Control) Verify(ctx context.Context, name string, seen func(Verified)) 
 	err = c.walk(ctx, m.ID, statements, func(piece work.Piece) {
 		v.Rows += piece.Rows
 		v.RemainingRows += piece.Remaining
+		v.LeftOutRemaining += piece.LeftOut
 		v.RemainingKeys = append(v.RemainingKeys, piece.Keys[:min(len(piece.Keys), work.KeysShown-min(len(v.RemainingKeys), work.KeysShown))]...)
 		if seen != nil {
 			seen(v)

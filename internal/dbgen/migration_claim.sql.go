@@ -52,7 +52,7 @@ WITH locked_migration AS (
     WHERE m.id = $1
       AND m.status IN ('active', 'running')
       AND m.frontier_key = m.max_key
-      AND m.remaining_predicate IS NULL
+      AND (m.remaining_predicate IS NULL OR m.verified_at IS NOT NULL)
       AND NOT EXISTS (
           SELECT
           FROM bbm.batched_background_migration_jobs AS j
@@ -72,14 +72,22 @@ WITH locked_migration AS (
     RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set
 ), logged_transition AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
-        batched_background_migration_id, created_at, previous_status, next_status, changed_by
+        batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
     )
-    SELECT m.id, m.updated_at, l.status, m.status, $3::text
+    SELECT
+        m.id, m.updated_at, l.status, m.status, $3::text,
+        nullif(concat_ws(
+            '; ',
+            'the proof of ' || m.verified_at || ' stands, and the rows tried again were looked at one by one',
+            'left out, in quarantine: ' || nullif(m.quarantined_rows, 0)
+        ), '')
     FROM finished_migration AS m
     JOIN locked_migration AS l ON l.id = m.id
 )
 
-SELECT m.name
+SELECT
+    m.quarantined_rows,
+    m.verified_at
 FROM finished_migration AS m
 `
 
@@ -89,15 +97,21 @@ type MigrationFinishParams struct {
 	ChangedBy   string
 }
 
-// Ends a migration whose whole range is cut and whose jobs have all succeeded, and that asks for no proof (see MigrationProve). No row: not so.
+type MigrationFinishRow struct {
+	QuarantinedRows int64
+	VerifiedAt      *time.Time
+}
+
+// Ends a migration whose whole range is cut and whose jobs have all succeeded, and that asks for no proof (see MigrationProve) or has one: then rows
+// of its quarantine were tried again, and looked at one by one. No row: not so.
 // Called by: runner.(*Executor).claimFrom, which holds the row of the migration.
 // Index: batched_background_migrations_pkey; jobs by batched_background_migration_jobs_unsucceeded_idx.
 // Locks: the row of the migration, until commit.
-func (q *Queries) MigrationFinish(ctx context.Context, db DBTX, arg MigrationFinishParams) (string, error) {
+func (q *Queries) MigrationFinish(ctx context.Context, db DBTX, arg MigrationFinishParams) (MigrationFinishRow, error) {
 	row := db.QueryRow(ctx, MigrationFinish, arg.MigrationID, arg.Now, arg.ChangedBy)
-	var name string
-	err := row.Scan(&name)
-	return name, err
+	var i MigrationFinishRow
+	err := row.Scan(&i.QuarantinedRows, &i.VerifiedAt)
+	return i, err
 }
 
 const MigrationHold = `-- name: MigrationHold :exec

@@ -352,7 +352,7 @@ type Migration struct {
 	UpdatedAt       time.Time
 	StartedAt       *time.Time
 	FinishedAt      *time.Time
-	// When a walk over the whole table had found no row that remains.
+	// When a walk over the whole table had found no row that remains but those in quarantine. It stands while these are tried again, each looked at by itself.
 	VerifiedAt *time.Time
 	// How many rows that walk has looked at.
 	VerifiedRows *int64

@@ -8,6 +8,7 @@ package dbgen
 import (
 	"context"
 	"encoding/json"
+	"time"
 )
 
 const MigrationProve = `-- name: MigrationProve :one
@@ -46,12 +47,16 @@ WITH locked_migration AS (
     INSERT INTO bbm.batched_background_migration_transition_logs (
         batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
     )
-    SELECT m.id, m.updated_at, l.status, m.status, $3::text, format('of %s rows none remains', m.verified_rows)
+    SELECT
+        m.id, m.updated_at, l.status, m.status, $3::text,
+        format('of %s rows none remains', m.verified_rows) || coalesce(' but ' || nullif(m.quarantined_rows, 0) || ' in quarantine', '')
     FROM finished_migration AS m
     JOIN locked_migration AS l ON l.id = m.id
 )
 
-SELECT m.verified_rows::bigint AS verified_rows
+SELECT
+    m.quarantined_rows,
+    m.verified_at
 FROM finished_migration AS m
 `
 
@@ -61,16 +66,21 @@ type MigrationProveParams struct {
 	ChangedBy   string
 }
 
+type MigrationProveRow struct {
+	QuarantinedRows int64
+	VerifiedAt      *time.Time
+}
+
 // Ends a migration whose walk has come to its end and found no row that remains, with that as its proof. No row: not so.
 // Called by: runner.(*Executor).conclude, which holds the row of the walk.
 // Index: batched_background_migrations_pkey, batched_background_migration_verifications_pkey; jobs by
 // batched_background_migration_jobs_unsucceeded_idx.
 // Locks: the row of the migration, until commit.
-func (q *Queries) MigrationProve(ctx context.Context, db DBTX, arg MigrationProveParams) (int64, error) {
+func (q *Queries) MigrationProve(ctx context.Context, db DBTX, arg MigrationProveParams) (MigrationProveRow, error) {
 	row := db.QueryRow(ctx, MigrationProve, arg.MigrationID, arg.Pass, arg.ChangedBy)
-	var verified_rows int64
-	err := row.Scan(&verified_rows)
-	return verified_rows, err
+	var i MigrationProveRow
+	err := row.Scan(&i.QuarantinedRows, &i.VerifiedAt)
+	return i, err
 }
 
 const VerificationAwait = `-- name: VerificationAwait :exec

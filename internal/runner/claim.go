@@ -151,7 +151,7 @@ func (e *Executor) claimEquipped(ctx context.Context, c *claimedJob) (claimed *c
 		c.ends = ends
 		return c, busy, e.commitClaim(ctx, c, true)
 	}
-	if c.migration.RemainingPredicate != nil && c.statements.ForPasses() != nil {
+	if c.migration.RemainingPredicate != nil && c.migration.VerifiedAt == nil && c.statements.ForPasses() != nil {
 		result, err = e.prove(ctx, c)
 		return nil, result, err
 	}
@@ -170,9 +170,9 @@ func (e *Executor) cutSmaller(m dbgen.Migration, err error) bool {
 	return true
 }
 
-// finish ends a migration of which nothing is left, and commits; idle when something is.
+// finish ends a migration of which nothing is left, and that asks for no walk, and commits; idle when something is.
 func (e *Executor) finish(ctx context.Context, m dbgen.Migration) (stepResult, error) {
-	_, err := e.queries.MigrationFinish(ctx, e.conn, dbgen.MigrationFinishParams{MigrationID: m.ID, ChangedBy: e.identity})
+	finished, err := e.queries.MigrationFinish(ctx, e.conn, dbgen.MigrationFinishParams{MigrationID: m.ID, ChangedBy: e.identity})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return idle, nil
 	}
@@ -182,8 +182,26 @@ func (e *Executor) finish(ctx context.Context, m dbgen.Migration) (stepResult, e
 	if err != nil {
 		return idle, fmt.Errorf("finish migration: %w", err)
 	}
-	e.log.Info("migration finished", "migration", m.Name)
+	logFinished(e.log.With("migration", m.Name), finished.VerifiedAt, finished.QuarantinedRows)
 	return busy, nil
+}
+
+// logFinished tells what a finished migration rests on; provedAt is nil for one that asks for no proof.
+func logFinished(log *slog.Logger, provedAt *time.Time, leftOut int64) {
+	message := "migration finished"
+	if provedAt != nil {
+		message, log = message+": no row remains", log.With("proved_at", *provedAt)
+	}
+	switch {
+	case leftOut > 0 && provedAt != nil:
+		message += " but those in quarantine"
+	case leftOut > 0:
+		message += ": rows are left out"
+	}
+	if leftOut > 0 {
+		log = log.With("quarantined_rows", leftOut)
+	}
+	log.Info(message)
 }
 
 func (e *Executor) hold(ctx context.Context, migrationID int64, length time.Duration, reason string) error {

@@ -174,6 +174,9 @@ func exception(err error) (class, message string) {
 		}
 		return "SQLSTATE " + pg.Code, printable(pg.Message)
 	}
+	if errors.Is(err, errRowRemains) {
+		return "RowRemains", printable(err.Error())
+	}
 	var panicked *panicError
 	if errors.As(err, &panicked) {
 		return "panic", printable(err.Error())

@@ -41,6 +41,9 @@ func (e *Executor) subBatch(ctx context.Context, job *claimedJob, end endpoint) 
 			return back, errTransactionEnded
 		}
 	}
+	if err := e.proveRow(ctx, job, end.key); err != nil {
+		return back, err
+	}
 	back, changed, err := e.commit(ctx, dbgen.JobProgressParams{
 		JobID: job.ID, Claims: job.Claims, MigrationID: job.migration.ID, Slot: e.slot,
 		UntilKey: end.key, ProcessedRows: end.rows, AffectedRows: affected, TransactionID: transactionID,

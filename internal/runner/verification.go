@@ -166,11 +166,12 @@ func (e *Executor) conclude(ctx context.Context, c *claimedJob, pass int32, walk
 		isOver  = walked.IsFinished
 		isClean = isOver && walked.RemainingRows == 0
 		isLost  = isOver && !isClean && walked.PassesLeft == 0
+		proved  dbgen.MigrationProveRow
 		err     error
 	)
 	switch {
 	case isClean:
-		_, err = e.queries.MigrationProve(ctx, e.conn, dbgen.MigrationProveParams{MigrationID: m.ID, Pass: pass, ChangedBy: e.identity})
+		proved, err = e.queries.MigrationProve(ctx, e.conn, dbgen.MigrationProveParams{MigrationID: m.ID, Pass: pass, ChangedBy: e.identity})
 	case isLost:
 		_, err = e.queries.MigrationReject(ctx, e.conn, dbgen.MigrationRejectParams{
 			MigrationID: m.ID, FailureCode: dbgen.BBMMigrationFailureCodeRowsRemaining, FailureMessage: printable(c.remainMessage(walked)),
@@ -188,7 +189,7 @@ func (e *Executor) conclude(ctx context.Context, c *claimedJob, pass int32, walk
 	}
 	switch {
 	case isClean:
-		log.Info("migration finished: no row remains")
+		logFinished(log, proved.VerifiedAt, proved.QuarantinedRows)
 	case isLost:
 		log.Error("migration failed: rows remain", "code", dbgen.BBMMigrationFailureCodeRowsRemaining, "error", c.remainMessage(walked),
 			"remaining", walked.RemainingRows, "keys", string(walked.RemainingKeys))
@@ -202,6 +203,26 @@ func (e *Executor) conclude(ctx context.Context, c *claimedJob, pass int32, walk
 		sleep(ctx, min(m.Pause, e.config.PollInterval, e.config.IdleTimeout/idleShare))
 	}
 	return busy, nil
+}
+
+// errRowRemains is returned when a row that was tried again has still to be changed.
+var errRowRemains = errors.New("the work ran for the row, and has left it as one that remains")
+
+// proveRow looks at the row that a job tries again, behind the work and in its transaction. So whatever leaves the quarantine is done, wherever a walk
+// has come to meanwhile, and needs none of its own.
+func (e *Executor) proveRow(ctx context.Context, job *claimedJob, key work.Key) error {
+	if !job.IsSingleRow || job.work.Remaining == "" {
+		return nil
+	}
+	sql, values := job.statements.RowRemains(key)
+	var remains bool
+	if err := e.conn.QueryRow(ctx, sql, values...).Scan(&remains); err != nil {
+		return &workError{err: fmt.Errorf("look at the row: %w", err)}
+	}
+	if remains {
+		return &workError{err: &work.RowError{Err: fmt.Errorf("%w: %s", errRowRemains, job.work.Remaining)}}
+	}
+	return nil
 }
 
 // remainMessage says what remains, and what to do about it.

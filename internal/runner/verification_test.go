@@ -46,7 +46,7 @@ func (w *world) proved() {
 func (w *world) provedRows(name string) {
 	w.t.Helper()
 	require.Equal(w.t, one[int](w, `SELECT count(*) FROM public.items`), one[int](w, `SELECT verified_rows FROM bbm.batched_background_migrations WHERE name = $1`, name))
-	require.Contains(w.t, one[string](w, `SELECT verified_statement FROM bbm.batched_background_migrations WHERE name = $1`, name), "IS TRUE AND ARRAY[")
+	require.Contains(w.t, one[string](w, `SELECT verified_statement FROM bbm.batched_background_migrations WHERE name = $1`, name), "IS TRUE THEN ARRAY[")
 }
 
 // passes is how many jobs each pass had.

@@ -19,6 +19,7 @@ type Piece struct {
 	Until         Key   // where the piece ends; the range's own Until where nothing is left behind it
 	Rows          int64 // that it holds
 	Remaining     int64 // of them, still to be changed
+	LeftOut       int64 // of them, which would be too, but are left out on purpose
 	LastRemaining Key   // the last of these; nil for none
 	Keys          []Key // the first few of these
 }
@@ -34,7 +35,7 @@ func (s *Statements) LookThrough(ctx context.Context, db dbgen.DBTX, r Range, li
 	sql, values := s.Piece(r, limit, leftOut)
 	found := Piece{Until: r.Until}
 	var until Key
-	err := db.QueryRow(ctx, sql, values...).Scan(&until, &found.Rows, &found.Remaining, &found.LastRemaining, &found.Keys)
+	err := db.QueryRow(ctx, sql, values...).Scan(&until, &found.Rows, &found.Remaining, &found.LeftOut, &found.LastRemaining, &found.Keys)
 	if fault := definitionFault(err); fault != nil && fault.Code != cachedPlanChanged {
 		return Piece{}, invalid(dbgen.BBMMigrationFailureCodeInvalidWork, "%s: remaining: %s", s.work.remainingFile(), plainMessage(fault))
 	}
@@ -102,7 +103,15 @@ func (s *Statements) prove() {
 	s.passes = newStatements(&ofAll, s.target, s.work.Remaining, false)
 }
 
-// buildPiece walks the index once. What a row's predicate says is read beside its key, so that no plan can take another way for it. The comment keeps
+// RowRemains is the query for whether the row of a key has still to be changed; false where there is none. The work has a predicate of what remains.
+func (s *Statements) RowRemains(key Key) (sql string, values []any) {
+	row := shape{columns: len(s.target.Columns), single: true}
+	return fmt.Sprintf("SELECT EXISTS (SELECT FROM %s WHERE %s AND (%s) IS TRUE)", s.from, row.predicate(s.target.Columns, ownAlias), s.work.Remaining),
+		row.values(Range{Until: key})
+}
+
+// buildPiece walks the index once. What a row's predicate says is read beside its key, so that no plan can take another way for it: null where it does not
+// hold, false where the row is left out. The comment keeps
 // works of one predicate but other settings apart among prepared statements, whose constants are read once.
 func (s *Statements) buildPiece(shape shape) string {
 	limit := fmt.Sprintf("$%d::bigint", shape.parameters()+1)
@@ -121,7 +130,7 @@ func (s *Statements) buildPiece(shape shape) string {
 	text, down := strings.Join(texts, ", "), strings.Join(descending, ", ")
 	label := fmt.Sprintf("/* bbm-runner: %s %s */ ", s.work.Name, s.work.Checksum())
 	return label + fmt.Sprintf(`WITH piece AS MATERIALIZED (
-    SELECT %[1]s, (%[2]s) IS TRUE AND ARRAY[%[12]s]::text <> ALL (%[13]s) AS remains
+    SELECT %[1]s, CASE WHEN (%[2]s) IS TRUE THEN ARRAY[%[12]s]::text <> ALL (%[13]s) END AS remains
     FROM %[3]s
     WHERE %[4]s
     ORDER BY %[5]s
@@ -135,6 +144,7 @@ SELECT
     (SELECT ARRAY[%[8]s] FROM piece AS r ORDER BY %[9]s LIMIT 1) AS key,
     (SELECT count(*) FROM piece) AS rows,
     (SELECT count(*) FROM remaining) AS remaining,
+    (SELECT count(*) FROM piece WHERE NOT remains) AS left_out,
     (SELECT ARRAY[%[8]s] FROM remaining AS r ORDER BY %[9]s LIMIT 1) AS last_remaining,
     (
         SELECT coalesce(jsonb_agg(first.key), '[]')

@@ -172,18 +172,28 @@ func TestALookTellsWhereThePieceEndsAndWhatRemainsInIt(t *testing.T) {
 		require.NoError(t, err)
 		return found
 	}
-	assert.Equal(t, Piece{Key{"1", `k"003`}, 4, 2, Key{"1", `k"003`}, []Key{{"1", `k"000`}, {"1", `k"003`}}}, look(nil, 4))
-	assert.Equal(t, Piece{Key{"2", `k"010`}, 10, 3, Key{"1", `k"009`}, []Key{{"1", `k"003`}, {"1", `k"006`}, {"1", `k"009`}}}, look(Key{"1", `k"000`}, 10))
-	assert.Equal(t, Piece{until, 2, 0, nil, []Key{}}, look(Key{"3", `k"027`}, 10))
-	assert.Equal(t, Piece{until, 2, 0, nil, []Key{}}, look(Key{"3", `k"027`}, 2))
-	assert.Equal(t, Piece{until, 0, 0, nil, []Key{}}, look(until, 10))
+	assert.Equal(t, Piece{Key{"1", `k"003`}, 4, 2, 0, Key{"1", `k"003`}, []Key{{"1", `k"000`}, {"1", `k"003`}}}, look(nil, 4))
+	assert.Equal(t, Piece{Key{"2", `k"010`}, 10, 3, 0, Key{"1", `k"009`}, []Key{{"1", `k"003`}, {"1", `k"006`}, {"1", `k"009`}}}, look(Key{"1", `k"000`}, 10))
+	assert.Equal(t, Piece{until, 2, 0, 0, nil, []Key{}}, look(Key{"3", `k"027`}, 10))
+	assert.Equal(t, Piece{until, 2, 0, 0, nil, []Key{}}, look(Key{"3", `k"027`}, 2))
+	assert.Equal(t, Piece{until, 0, 0, 0, nil, []Key{}}, look(until, 10))
 	var leftOut string // as it is read from text[]
 	require.NoError(t, conn.QueryRow(t.Context(), "SELECT $1::text[]::text", []string{"1", `k"003`}).Scan(&leftOut))
-	assert.Equal(t, Piece{Key{"1", `k"003`}, 4, 1, Key{"1", `k"000`}, []Key{{"1", `k"000`}}}, look(nil, 4, leftOut))
+	assert.Equal(t, Piece{Key{"1", `k"003`}, 4, 1, 1, Key{"1", `k"000`}, []Key{{"1", `k"000`}}}, look(nil, 4, leftOut))
+	var notRemaining string
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT $1::text[]::text", []string{"1", `k"001`}).Scan(&notRemaining))
+	assert.Zero(t, look(nil, 4, notRemaining).LeftOut, "a row that is done is not left out, whatever the list says")
 	whole := look(nil, 100)
 	assert.Equal(t, []any{until, int64(30), int64(10), 5}, []any{whole.Until, whole.Rows, whole.Remaining, len(whole.Keys)})
 	assert.Equal(t, `with the keys (1, k"000); (1, k"003); (1, k"006); (1, k"009); (2, k"012); …`, DescribeKeys(whole.Keys, whole.Remaining))
 	assert.Equal(t, "with the key 7", DescribeKeys([]Key{{"7"}}, 1))
+
+	for key, remains := range map[string]bool{`k"003`: true, `k"001`: false, "k": false} {
+		sql, values := s.RowRemains(Key{"1", key})
+		var found bool
+		require.NoError(t, conn.QueryRow(t.Context(), sql, values...).Scan(&found))
+		assert.Equal(t, remains, found, key)
+	}
 
 	var last Key
 	require.NoError(t, conn.QueryRow(t.Context(), s.LastKeyOfAll()).Scan((*[]string)(&last)))
