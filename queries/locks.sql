@@ -49,16 +49,23 @@ SELECT pg_advisory_lock_shared(1650617604, @key::integer);
 SELECT pg_advisory_unlock_shared(1650617604, @key::integer) AS retracted;
 
 -- name: RunnerAnnounceWorks :many
--- Shows to `status` which works of unfinished migrations this runner has: "name:checksum", or "name:" where no version is pinned yet.
+-- Shows to `status` which works of unfinished migrations this runner has: "name:checksum", or "name:" where no version is pinned yet; and which it has
+-- that are broken: "name:broken".
 -- Called by: runner.(*Executor).lookAround, runner.(*Executor).announceWorks.
 -- Index: batched_background_migrations_claimable_idx.
 -- Locks: advisory (1650617603, work_lock_key), shared, until the end of the session.
 WITH offered_work AS (
-    SELECT DISTINCT m.work_name, coalesce(m.work_checksum, '') AS work_checksum
+    SELECT m.work_name, coalesce(m.work_checksum, '') AS work_checksum
     FROM bbm.batched_background_migrations AS m
     WHERE m.status IN ('active', 'running')
       AND m.work_name || ':' || coalesce(m.work_checksum, '') = ANY (@works::text[])
       AND m.work_name || ':' || coalesce(m.work_checksum, '') <> ALL (@announced_works::text[])
+    UNION
+    SELECT m.work_name, 'broken'
+    FROM bbm.batched_background_migrations AS m
+    WHERE m.status IN ('active', 'running')
+      AND m.work_name || ':broken' = ANY (@works::text[])
+      AND m.work_name || ':broken' <> ALL (@announced_works::text[])
 )
 
 SELECT

@@ -98,6 +98,12 @@ SELECT
         WHERE b.class = 1650617603
           AND b.key = (bbm.work_lock_key(m.work_name, coalesce(m.work_checksum, ''))::bigint & 4294967295)
     ) AS has_runner_with_work,
+    EXISTS (
+        SELECT
+        FROM bbm_lock AS b
+        WHERE b.class = 1650617603
+          AND b.key = (bbm.work_lock_key(m.work_name, 'broken')::bigint & 4294967295)
+    ) AS has_runner_with_broken_work,
     ARRAY(
         SELECT o.owner
         FROM open_transaction AS o

@@ -31,7 +31,7 @@ func TestARunnerLeavesABrokenWorkOutAndRunsTheOthers(t *testing.T) {
 	assert.Equal(t, "active", one[string](w, "SELECT status::text FROM bbm.batched_background_migrations WHERE name = 'later'"))
 	assert.Regexp(t, `"level":"ERROR","msg":"a broken work is left out[^"]*".*"work":"later".*later\.sql:1: `, r.stderr)
 	assert.Regexp(t, `"level":"ERROR","msg":"a broken work is left out[^"]*".*"work":"incomplete"`, r.stderr)
-	assert.Contains(t, r.stderr, `warning: later is active, and is left undone: waiting for a runner with this version of the work`)
+	assert.Contains(t, r.stderr, `warning: later is active, and is left undone: waiting for a runner that has the work "later"; it is broken in one that is connected, whose log tells the mistake`)
 	assert.Regexp(t, `(?m)^.*later\.sql:1: `, r.stderr)
 }
 

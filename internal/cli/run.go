@@ -56,13 +56,17 @@ func (a *app) run(ctx context.Context, only []string, untilIdle bool) error {
 	collectOften()
 	logger := newLogger(a.Stderr, a.config)
 	works, err := a.registry()
-	var broken *work.DirError
+	var (
+		broken      *work.DirError
+		brokenNames []string
+	)
 	if err != nil && (!errors.As(err, &broken) || len(works.All()) == 0) {
 		return err
 	}
 	if broken != nil {
 		for _, each := range broken.Works {
 			logger.Error("a broken work is left out; its migrations wait", "work", each.Name, "error", oneLine(each))
+			brokenNames = append(brokenNames, each.Name)
 		}
 	}
 	if len(works.All()) == 0 {
@@ -90,7 +94,7 @@ func (a *app) run(ctx context.Context, only []string, untilIdle bool) error {
 	version, _ := a.build()
 	left := undone{only: only}
 	r, err := runner.New(connConfig, works, runner.Config{
-		Enabled: a.config.Enabled, Workers: a.config.Workers, Only: only, UntilIdle: untilIdle,
+		Enabled: a.config.Enabled, Workers: a.config.Workers, Only: only, BrokenWorks: brokenNames, UntilIdle: untilIdle,
 		PollInterval: a.config.PollInterval, ShutdownGrace: a.config.ShutdownGrace,
 		LockTimeout: a.config.LockTimeout, StatementTimeout: a.config.StatementTimeout, IdleTimeout: a.config.IdleTimeout,
 		SynchronousCommit: !a.config.AsynchronousCommit,

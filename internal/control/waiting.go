@@ -29,6 +29,8 @@ func waitingFor(f dbgen.MigrationListFactsRow) string {
 		return "no runner is connected"
 	case f.EnabledRunners == 0:
 		return fmt.Sprintf("the parameter \"enabled\" is off in every connected runner (%d)", f.DisabledRunners)
+	case !f.HasRunnerWithWork && f.HasRunnerWithBrokenWork:
+		return fmt.Sprintf("waiting for a runner that has the work %q; it is broken in one that is connected, whose log tells the mistake", m.WorkName)
 	case !f.HasRunnerWithWork && m.WorkChecksum == nil:
 		return fmt.Sprintf("waiting for a runner that has the work %q", m.WorkName)
 	case !f.HasRunnerWithWork:

@@ -43,6 +43,7 @@ func TestWaitingForTellsTheFirstReason(t *testing.T) {
 		{func() { f.Awaited = []string{"process 7", "process 9"} }, "waiting for older transactions to end: process 7, process 9"},
 		{func() { f.HasRunnerWithWork = false }, "waiting for a runner with this version of the work (abc)"},
 		{func() { f.Migration.WorkChecksum = nil }, `waiting for a runner that has the work "w"`},
+		{func() { f.HasRunnerWithBrokenWork = true }, `waiting for a runner that has the work "w"; it is broken in one that is connected, whose log tells the mistake`},
 		{func() { f.EnabledRunners, f.DisabledRunners = 0, 3 }, `the parameter "enabled" is off in every connected runner (3)`},
 		{func() { f.DisabledRunners = 0 }, "no runner is connected"},
 		{func() {

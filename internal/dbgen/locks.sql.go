@@ -46,11 +46,17 @@ func (q *Queries) RunnerAnnounce(ctx context.Context, db DBTX, key int32) error 
 
 const RunnerAnnounceWorks = `-- name: RunnerAnnounceWorks :many
 WITH offered_work AS (
-    SELECT DISTINCT m.work_name, coalesce(m.work_checksum, '') AS work_checksum
+    SELECT m.work_name, coalesce(m.work_checksum, '') AS work_checksum
     FROM bbm.batched_background_migrations AS m
     WHERE m.status IN ('active', 'running')
       AND m.work_name || ':' || coalesce(m.work_checksum, '') = ANY ($1::text[])
       AND m.work_name || ':' || coalesce(m.work_checksum, '') <> ALL ($2::text[])
+    UNION
+    SELECT m.work_name, 'broken'
+    FROM bbm.batched_background_migrations AS m
+    WHERE m.status IN ('active', 'running')
+      AND m.work_name || ':broken' = ANY ($1::text[])
+      AND m.work_name || ':broken' <> ALL ($2::text[])
 )
 
 SELECT
@@ -69,7 +75,8 @@ type RunnerAnnounceWorksRow struct {
 	Locked bool
 }
 
-// Shows to `status` which works of unfinished migrations this runner has: "name:checksum", or "name:" where no version is pinned yet.
+// Shows to `status` which works of unfinished migrations this runner has: "name:checksum", or "name:" where no version is pinned yet; and which it has
+// that are broken: "name:broken".
 // Called by: runner.(*Executor).lookAround, runner.(*Executor).announceWorks.
 // Index: batched_background_migrations_claimable_idx.
 // Locks: advisory (1650617603, work_lock_key), shared, until the end of the session.

@@ -144,6 +144,12 @@ SELECT
         WHERE b.class = 1650617603
           AND b.key = (bbm.work_lock_key(m.work_name, coalesce(m.work_checksum, ''))::bigint & 4294967295)
     ) AS has_runner_with_work,
+    EXISTS (
+        SELECT
+        FROM bbm_lock AS b
+        WHERE b.class = 1650617603
+          AND b.key = (bbm.work_lock_key(m.work_name, 'broken')::bigint & 4294967295)
+    ) AS has_runner_with_broken_work,
     ARRAY(
         SELECT o.owner
         FROM open_transaction AS o
@@ -248,41 +254,42 @@ ORDER BY m.id
 `
 
 type MigrationListFactsRow struct {
-	Migration           Migration
-	ObservedAt          time.Time
-	ExecutionEnabled    bool
-	FleetChangedBy      string
-	FleetReason         *string
-	Slots               int32
-	EnabledRunners      int64
-	DisabledRunners     int64
-	ReadOnlyRunners     int64
-	LockedSlots         int64
-	PendingJobs         int64
-	RunningJobs         int64
-	FailedJobs          int64
-	OpenProcessedRows   int64
-	OpenAffectedRows    int64
-	ExecutingJobs       int64
-	NextAttemptAt       *time.Time
-	HasRunnerWithWork   bool
-	Awaited             []string
-	TableUser           string
-	ChangedBy           string
-	ChangeReason        *string
-	FailedRowJobID      int64
-	FailedRowAttempts   int32
-	FailedRowKey        []string
-	FailedRowClass      *string
-	FailedRowMessage    *string
-	FailedRowConstraint *string
-	RecentRows          int64
-	RecentSeconds       float64
-	WalkPass            int32
-	WalkedRows          int64
-	WalkExpectedRows    int64
-	WalkRemainingRows   int64
-	WalkUpdatedAt       time.Time
+	Migration               Migration
+	ObservedAt              time.Time
+	ExecutionEnabled        bool
+	FleetChangedBy          string
+	FleetReason             *string
+	Slots                   int32
+	EnabledRunners          int64
+	DisabledRunners         int64
+	ReadOnlyRunners         int64
+	LockedSlots             int64
+	PendingJobs             int64
+	RunningJobs             int64
+	FailedJobs              int64
+	OpenProcessedRows       int64
+	OpenAffectedRows        int64
+	ExecutingJobs           int64
+	NextAttemptAt           *time.Time
+	HasRunnerWithWork       bool
+	HasRunnerWithBrokenWork bool
+	Awaited                 []string
+	TableUser               string
+	ChangedBy               string
+	ChangeReason            *string
+	FailedRowJobID          int64
+	FailedRowAttempts       int32
+	FailedRowKey            []string
+	FailedRowClass          *string
+	FailedRowMessage        *string
+	FailedRowConstraint     *string
+	RecentRows              int64
+	RecentSeconds           float64
+	WalkPass                int32
+	WalkedRows              int64
+	WalkExpectedRows        int64
+	WalkRemainingRows       int64
+	WalkUpdatedAt           time.Time
 }
 
 // Migrations with all that tells how far they are, how fast they go and what they wait for; an empty list of names stands for all.
@@ -362,6 +369,7 @@ func (q *Queries) MigrationListFacts(ctx context.Context, db DBTX, names []strin
 			&i.ExecutingJobs,
 			&i.NextAttemptAt,
 			&i.HasRunnerWithWork,
+			&i.HasRunnerWithBrokenWork,
 			&i.Awaited,
 			&i.TableUser,
 			&i.ChangedBy,

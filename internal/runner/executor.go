@@ -45,7 +45,7 @@ type Executor struct {
 	identity string
 	works    []string // "name:checksum" of each work
 	names    []string // of each work
-	offers   []string // works, and "name:" of each for migrations without a pinned version
+	offers   []string // works, "name:" of each for migrations without a pinned version, and "name:broken"
 
 	connected
 }
@@ -81,6 +81,9 @@ func (r *Runner) newExecutor(number int) *Executor {
 		e.works = append(e.works, w.Name+":"+w.Checksum())
 		e.names = append(e.names, w.Name)
 		e.offers = append(e.offers, w.Name+":"+w.Checksum(), w.Name+":")
+	}
+	for _, name := range r.config.BrokenWorks {
+		e.offers = append(e.offers, name+":broken")
 	}
 	return e
 }

@@ -26,6 +26,7 @@ type Config struct {
 	Enabled       bool          // the configuration parameter; false: nothing is claimed or executed
 	Workers       int           // executors, each with a connection and at most one slot; default 1
 	Only          []string      // names of the only migrations to look at; default all
+	BrokenWorks   []string      // names of works that this process has and cannot use, for status to tell; default none
 	UntilIdle     bool          // end when no migration can be brought forward any more
 	PollInterval  time.Duration // between two polls while idle, jittered by half, up to six times as long after a while; default 5s
 	ShutdownGrace time.Duration // how long a sub-batch may go on after a stop was asked for; default 30s
