@@ -40,6 +40,13 @@ WHERE c.relname = @table_name::text
 ORDER BY array_position(@schema_names::text[], n.nspname::text)
 LIMIT 1;
 
+-- name: TargetStands :one
+-- Whether the name stands for that table still. Asked behind statements about it, whose locks keep the name where it is until the end of the transaction.
+-- Called by: work.CheckStands.
+-- Index: none.
+-- Locks: nothing.
+SELECT coalesce(to_regclass(@table_name::text)::oid = @table_oid::oid, false)::boolean AS stands;
+
 -- name: TargetListColumns :many
 -- The columns of a table, in their order. Since PostgreSQL 18 a NOT NULL may be there without having been proved for old rows.
 -- Called by: work.Resolve.

@@ -54,7 +54,8 @@ SELECT j.*
 FROM claimed_job AS j;
 
 -- name: JobCut :one
--- Cuts a new job at the frontier, (after_key, until_key], and starts it. No row: the frontier has moved, or the migration may not run.
+-- Cuts a new job at the frontier, (after_key, until_key], and starts it. No row: the frontier has moved, or the migration may not run. Raises BBM02 where
+-- its end was found in another table, as MigrationBound does.
 -- Called by: runner.(*Executor).claimFrom, which holds the row of the migration.
 -- Index: batched_background_migrations_pkey.
 -- Locks: the row of the migration, until commit.
@@ -66,7 +67,7 @@ WITH cut_migration AS (
     WHERE m.id = @migration_id
       AND m.status IN ('active', 'running')
       AND m.frontier_key IS NOT DISTINCT FROM sqlc.narg('after_key')::text[]
-    RETURNING m.id, m.frontier_key, m.last_claimed_at
+    RETURNING m.id, m.frontier_key, m.last_claimed_at, m.table_name, m.table_oid
 ), new_job AS (
     INSERT INTO bbm.batched_background_migration_jobs AS j (
         batched_background_migration_id, after_key, until_key, progress_key, status, claims, slot, runner,
@@ -76,6 +77,7 @@ WITH cut_migration AS (
         m.id, sqlc.narg('after_key')::text[], m.frontier_key, sqlc.narg('after_key')::text[], 'running', 1, @slot::integer, @runner::text,
         m.last_claimed_at, m.last_claimed_at, m.last_claimed_at
     FROM cut_migration AS m
+    WHERE bbm.assert_target(m.table_name, m.table_oid)
     RETURNING j.*
 ), logged_creation AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (

@@ -86,8 +86,9 @@ SET
     updated_at = now()
 WHERE m.id = @migration_id;
 
--- name: MigrationBound :exec
--- Fixes the upper bound, once.
+-- name: MigrationBound :one
+-- Fixes the upper bound, once. No row: it is fixed. Raises BBM02 where the last key was that of another table: asked behind the query for it, whose lock
+-- keeps the name where it is until the commit.
 -- Called by: runner.(*Executor).prepareOne, which holds the row of the migration.
 -- Index: batched_background_migrations_pkey.
 -- Locks: the row of the migration, until commit.
@@ -97,10 +98,12 @@ SET
     total_tuple_count = @total_tuple_count::bigint,
     updated_at = now()
 WHERE m.id = @migration_id
-  AND m.max_key IS NULL;
+  AND m.max_key IS NULL
+RETURNING bbm.assert_target(m.table_name, m.table_oid) AS is_target;
 
 -- name: MigrationFinishEmpty :one
--- Ends a migration of a table without rows, of which the statement is the proof. No row: it is not active, or has bounds.
+-- Ends a migration of a table without rows, of which the statement is the proof. No row: it is not active, or has bounds. Raises BBM02 where it is
+-- another table that has none, as MigrationBound does.
 -- Called by: runner.(*Executor).prepareOne, which holds the row of the migration.
 -- Index: batched_background_migrations_pkey.
 -- Locks: the row of the migration, until commit.
@@ -126,7 +129,7 @@ WITH finished_migration AS (
     FROM finished_migration AS m
 )
 
-SELECT m.id
+SELECT m.id, bbm.assert_target(m.table_name, m.table_oid) AS is_target
 FROM finished_migration AS m;
 
 -- name: MigrationReject :one

@@ -67,7 +67,7 @@ func (c *Control) Verify(ctx context.Context, name string, seen func(Verified)) 
 	if err != nil {
 		return Verified{}, fmt.Errorf("set up the session for work %q: %w", w.Name, err)
 	}
-	err = c.walk(ctx, m.ID, statements, func(piece work.Piece) {
+	err = c.walk(ctx, m.ID, target, statements, func(piece work.Piece) {
 		v.Rows += piece.Rows
 		v.RemainingRows += piece.Remaining
 		v.LeftOutRemaining += piece.LeftOut

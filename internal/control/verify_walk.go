@@ -16,20 +16,26 @@ import (
 const queryCancelled = "57014"
 
 // walk reads the whole table piece by piece.
-func (c *Control) walk(ctx context.Context, migrationID int64, statements *work.Statements, found func(work.Piece)) error {
+func (c *Control) walk(ctx context.Context, migrationID int64, target work.Target, statements *work.Statements, found func(work.Piece)) error {
 	var last []string
-	err := c.inWalk(ctx, func(tx pgx.Tx) error { return tx.QueryRow(ctx, statements.LastKeyOfAll()).Scan(&last) })
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil
-	}
+	err := c.inWalk(ctx, target, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, statements.LastKeyOfAll()).Scan(&last)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("read the last key: %w", err)
+	}
+	if last == nil {
+		return nil
 	}
 	size, rest := work.NewPieceSize(work.DefaultBatchSize), work.Range{Until: last}
 	for isOver := false; !isOver; {
 		var piece work.Piece
 		began := time.Now()
-		err := c.inWalk(ctx, func(tx pgx.Tx) (err error) {
+		err := c.inWalk(ctx, target, func(tx pgx.Tx) (err error) {
 			leftOut, err := queries.QuarantineListKeys(ctx, tx, migrationID)
 			if err != nil {
 				return fmt.Errorf("list the rows left out: %w", err)
@@ -53,12 +59,15 @@ func (c *Control) walk(ctx context.Context, migrationID int64, statements *work.
 
 var readOnly = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadOnly}
 
-// inWalk gives do a transaction with the settings of a walk, in which nothing can be written.
-func (c *Control) inWalk(ctx context.Context, do func(pgx.Tx) error) error {
+// inWalk gives do a transaction with the settings of a walk, in which nothing can be written, and makes sure that what do has read is the target.
+func (c *Control) inWalk(ctx context.Context, target work.Target, do func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, c.Conn, readOnly, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, work.StreamingPlans); err != nil {
 			return fmt.Errorf("set up the look for rows that remain: %w", err)
 		}
-		return do(tx)
+		if err := do(tx); err != nil {
+			return err
+		}
+		return work.CheckStands(ctx, tx, target)
 	})
 }

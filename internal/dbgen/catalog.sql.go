@@ -328,3 +328,23 @@ func (q *Queries) TargetListParts(ctx context.Context, db DBTX, tableOid uint32)
 	}
 	return items, nil
 }
+
+const TargetStands = `-- name: TargetStands :one
+SELECT coalesce(to_regclass($1::text)::oid = $2::oid, false)::boolean AS stands
+`
+
+type TargetStandsParams struct {
+	TableName string
+	TableOid  uint32
+}
+
+// Whether the name stands for that table still. Asked behind statements about it, whose locks keep the name where it is until the end of the transaction.
+// Called by: work.CheckStands.
+// Index: none.
+// Locks: nothing.
+func (q *Queries) TargetStands(ctx context.Context, db DBTX, arg TargetStandsParams) (bool, error) {
+	row := db.QueryRow(ctx, TargetStands, arg.TableName, arg.TableOid)
+	var stands bool
+	err := row.Scan(&stands)
+	return stands, err
+}

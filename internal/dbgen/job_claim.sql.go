@@ -146,7 +146,7 @@ WITH cut_migration AS (
     WHERE m.id = $3
       AND m.status IN ('active', 'running')
       AND m.frontier_key IS NOT DISTINCT FROM $4::text[]
-    RETURNING m.id, m.frontier_key, m.last_claimed_at
+    RETURNING m.id, m.frontier_key, m.last_claimed_at, m.table_name, m.table_oid
 ), new_job AS (
     INSERT INTO bbm.batched_background_migration_jobs AS j (
         batched_background_migration_id, after_key, until_key, progress_key, status, claims, slot, runner,
@@ -156,6 +156,7 @@ WITH cut_migration AS (
         m.id, $4::text[], m.frontier_key, $4::text[], 'running', 1, $5::integer, $6::text,
         m.last_claimed_at, m.last_claimed_at, m.last_claimed_at
     FROM cut_migration AS m
+    WHERE bbm.assert_target(m.table_name, m.table_oid)
     RETURNING j.id, j.batched_background_migration_id, j.pass, j.is_single_row, j.after_key, j.until_key, j.progress_key, j.status, j.attempts, j.claims, j.stalls, j.slot, j.runner, j.processed_rows, j.affected_rows, j.next_attempt_at, j.exception_class, j.exception_message, j.exception_key, j.exception_constraint, j.created_at, j.updated_at, j.started_at, j.finished_at
 ), logged_creation AS (
     INSERT INTO bbm.batched_background_migration_job_transition_logs (
@@ -211,7 +212,8 @@ type JobCutRow struct {
 	FinishedAt                   *time.Time
 }
 
-// Cuts a new job at the frontier, (after_key, until_key], and starts it. No row: the frontier has moved, or the migration may not run.
+// Cuts a new job at the frontier, (after_key, until_key], and starts it. No row: the frontier has moved, or the migration may not run. Raises BBM02 where
+// its end was found in another table, as MigrationBound does.
 // Called by: runner.(*Executor).claimFrom, which holds the row of the migration.
 // Index: batched_background_migrations_pkey.
 // Locks: the row of the migration, until commit.

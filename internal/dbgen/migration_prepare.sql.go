@@ -33,7 +33,7 @@ func (q *Queries) MigrationAwait(ctx context.Context, db DBTX, arg MigrationAwai
 	return err
 }
 
-const MigrationBound = `-- name: MigrationBound :exec
+const MigrationBound = `-- name: MigrationBound :one
 UPDATE bbm.batched_background_migrations AS m
 SET
     max_key = $1::text[],
@@ -41,6 +41,7 @@ SET
     updated_at = now()
 WHERE m.id = $3
   AND m.max_key IS NULL
+RETURNING bbm.assert_target(m.table_name, m.table_oid) AS is_target
 `
 
 type MigrationBoundParams struct {
@@ -49,13 +50,16 @@ type MigrationBoundParams struct {
 	MigrationID     int64
 }
 
-// Fixes the upper bound, once.
+// Fixes the upper bound, once. No row: it is fixed. Raises BBM02 where the last key was that of another table: asked behind the query for it, whose lock
+// keeps the name where it is until the commit.
 // Called by: runner.(*Executor).prepareOne, which holds the row of the migration.
 // Index: batched_background_migrations_pkey.
 // Locks: the row of the migration, until commit.
-func (q *Queries) MigrationBound(ctx context.Context, db DBTX, arg MigrationBoundParams) error {
-	_, err := db.Exec(ctx, MigrationBound, arg.MaxKey, arg.TotalTupleCount, arg.MigrationID)
-	return err
+func (q *Queries) MigrationBound(ctx context.Context, db DBTX, arg MigrationBoundParams) (bool, error) {
+	row := db.QueryRow(ctx, MigrationBound, arg.MaxKey, arg.TotalTupleCount, arg.MigrationID)
+	var is_target bool
+	err := row.Scan(&is_target)
+	return is_target, err
 }
 
 const MigrationFinishEmpty = `-- name: MigrationFinishEmpty :one
@@ -81,7 +85,7 @@ WITH finished_migration AS (
     FROM finished_migration AS m
 )
 
-SELECT m.id
+SELECT m.id, bbm.assert_target(m.table_name, m.table_oid) AS is_target
 FROM finished_migration AS m
 `
 
@@ -91,15 +95,21 @@ type MigrationFinishEmptyParams struct {
 	ChangedBy   string
 }
 
-// Ends a migration of a table without rows, of which the statement is the proof. No row: it is not active, or has bounds.
+type MigrationFinishEmptyRow struct {
+	ID       int64
+	IsTarget bool
+}
+
+// Ends a migration of a table without rows, of which the statement is the proof. No row: it is not active, or has bounds. Raises BBM02 where it is
+// another table that has none, as MigrationBound does.
 // Called by: runner.(*Executor).prepareOne, which holds the row of the migration.
 // Index: batched_background_migrations_pkey.
 // Locks: the row of the migration, until commit.
-func (q *Queries) MigrationFinishEmpty(ctx context.Context, db DBTX, arg MigrationFinishEmptyParams) (int64, error) {
+func (q *Queries) MigrationFinishEmpty(ctx context.Context, db DBTX, arg MigrationFinishEmptyParams) (MigrationFinishEmptyRow, error) {
 	row := db.QueryRow(ctx, MigrationFinishEmpty, arg.Statement, arg.MigrationID, arg.ChangedBy)
-	var id int64
-	err := row.Scan(&id)
-	return id, err
+	var i MigrationFinishEmptyRow
+	err := row.Scan(&i.ID, &i.IsTarget)
+	return i, err
 }
 
 const MigrationListUnprepared = `-- name: MigrationListUnprepared :many

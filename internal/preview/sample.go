@@ -202,6 +202,9 @@ func (sr *sampler) attempt(ctx context.Context, one *SubBatch) (err error) {
 	if after.TransactionID != before.TransactionID {
 		return fmt.Errorf("work %q has ended the sample's transaction: what it did up to then may be committed", sr.Work.Name)
 	}
+	if err := work.CheckStands(ctx, tx, sr.target); err != nil {
+		return err
+	}
 	one.UpdatedRows, one.HOTRows = after.Updated-before.Updated, after.HotUpdated-before.HotUpdated
 	one.ServerWAL = after.WalPosition - before.WalPosition
 	return nil

@@ -122,7 +122,10 @@ func onStage(ctx context.Context, conn *pgx.Conn, s Subject, do func(*stage) err
 	if st.rows, err = work.EstimateRows(ctx, tx, s.Work, st.target); err != nil {
 		return err
 	}
-	return do(st)
+	if err := do(st); err != nil {
+		return err
+	}
+	return work.CheckStands(ctx, tx, st.target)
 }
 
 // inScope ends the sentence that the table is empty.

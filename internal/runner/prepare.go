@@ -177,7 +177,7 @@ func (e *Executor) bound(ctx context.Context, tx pgx.Tx, m dbgen.Migration, stat
 	if err != nil {
 		return &workError{err: fmt.Errorf("read last key: %w", err)}
 	}
-	err = e.queries.MigrationBound(ctx, tx, dbgen.MigrationBoundParams{MigrationID: m.ID, MaxKey: maxKey, TotalTupleCount: rows})
+	_, err = e.queries.MigrationBound(ctx, tx, dbgen.MigrationBoundParams{MigrationID: m.ID, MaxKey: maxKey, TotalTupleCount: rows})
 	if err != nil {
 		return fmt.Errorf("set upper bound: %w", err)
 	}
@@ -195,11 +195,12 @@ func (e *Executor) resolve(ctx context.Context, w *work.Work, m dbgen.Migration)
 	if err != nil {
 		return work.Target{}, err
 	}
-	if target.Oid != m.TableOid {
+	// The name as well: it is what is looked up again behind each statement.
+	if target.Oid != m.TableOid || target.Name != m.TableName {
 		return work.Target{}, &work.DefinitionError{
 			Code: dbgen.BBMMigrationFailureCodeInvalidTable,
-			Message: fmt.Sprintf("the work %q is for %s (oid %d), but the migration was enqueued for %s (oid %d); a table that was made again, or a database that "+
-				"was restored, needs another enqueue", w.Name, target.Name, target.Oid, m.TableName, m.TableOid),
+			Message: fmt.Sprintf("the work %q is for %s (oid %d), but the migration was enqueued for %s (oid %d); a table that was renamed or made again, or a "+
+				"database that was restored, needs another enqueue", w.Name, target.Name, target.Oid, m.TableName, m.TableOid),
 		}
 	}
 	pinned, err := work.ReadRowSet(m.RowSet)

@@ -31,14 +31,17 @@ func CheckWork(ctx context.Context, db beginner, w *Work, t Target, arguments Ar
 	return warnings, err
 }
 
-// inCheck gives f a transaction that is rolled back.
+// inCheck gives f a transaction that is rolled back, and makes sure that what f has judged is the target.
 func inCheck(ctx context.Context, db beginner, w *Work, t Target, arguments Arguments, f func(check) error) (err error) {
 	tx, err := db.Begin(ctx)
 	if err != nil {
 		return fmt.Errorf("begin the check of work %q: %w", w.Name, err)
 	}
 	defer func() { err = errors.Join(err, tx.Rollback(context.WithoutCancel(ctx))) }()
-	return f(check{tx, dbgen.New(), w, t, NewStatements(w, t), arguments})
+	if err := f(check{tx, dbgen.New(), w, t, NewStatements(w, t), arguments}); err != nil {
+		return err
+	}
+	return CheckStands(ctx, tx, t)
 }
 
 func (c check) checkAll(ctx context.Context) (warnings []Warning, err error) {

@@ -44,6 +44,20 @@ func Resolve(ctx context.Context, db dbgen.DBTX, w *Work) (Target, error) {
 	}, nil
 }
 
+// CheckStands returns a [*DefinitionError] when the name of the target stands for another table than when it was looked up. It is asked behind statements
+// about the target, at the end of their transaction: their locks keep the name where it is, so what they have read is of the target.
+func CheckStands(ctx context.Context, db dbgen.DBTX, t Target) error {
+	stands, err := dbgen.New().TargetStands(ctx, db, dbgen.TargetStandsParams{TableName: t.Name, TableOid: t.Oid})
+	if err != nil {
+		return fmt.Errorf("look %s up again: %w", t.Name, err)
+	}
+	if !stands {
+		return invalid(dbgen.BBMMigrationFailureCodeInvalidTable,
+			"%s was renamed, dropped or made again while it was looked at; if it is the table that is meant now, try again", t.Name)
+	}
+	return nil
+}
+
 // tableFacts are what the catalog knows of a table.
 type tableFacts struct {
 	dbgen.TargetFindRow
