@@ -40,6 +40,9 @@ const (
 	actSet       = "set"
 	actSlots     = "set --fleet"
 	actLeftOut   = "quarantine retry"
+	actSwap      = "table swap"
+	actDDL       = "DDL"
+	actReadOnly  = "read-only server"
 	actStatus    = "status"
 )
 
@@ -66,6 +69,9 @@ var acts = []act{
 	{actSet, 10, setMigration},
 	{actSlots, 4, setSlots},
 	{actLeftOut, 2, retryLeftOut},
+	{actSwap, 3, swapTable},
+	{actDDL, 4, changeTable},
+	{actReadOnly, 2, readOnly},
 	{actStatus, 2, func(ctx context.Context, r *round, _ *rand.Rand) bool { return r.control(ctx, "status", "--json") }},
 }
 

@@ -17,6 +17,7 @@ type application struct {
 	kind   kind
 	rows   int
 	ledger *ledger
+	isOld  func() bool // whether it still writes rows that a migration has to change
 	rng    *rand.Rand
 	conn   *pgx.Conn
 }
@@ -34,7 +35,9 @@ func (a *application) use(ctx context.Context) {
 			}
 		}
 		opCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		a.ledger.place.RLock()
 		a.act(opCtx)
+		a.ledger.place.RUnlock()
 		cancel()
 		pause(ctx, time.Duration(a.rng.IntN(8))*time.Millisecond)
 	}
@@ -114,10 +117,11 @@ func (a *application) update(ctx context.Context, tags []int64, hold time.Durati
 	a.ledger.updated(changed, a.judge(tx.Commit(ctx)))
 }
 
-// insert adds a row under a key, nil for one behind all others, and commits it a while later: a migration that is enqueued meanwhile must not miss
-// it. A key that is taken already is no insert.
+// insert adds a row under a key, nil for one behind all others, in a transaction that takes a while before or after it: a migration that is enqueued
+// meanwhile must not miss it. A key that is taken already is no insert.
 func (a *application) insert(ctx context.Context, key []any, hold time.Duration) {
-	tag := a.ledger.newTag()
+	isNew := !a.isOld()
+	tag := a.ledger.newTag(isNew)
 	if key == nil {
 		key = a.kind.beyond(a.rng, a.rows, tag)
 	}
@@ -127,13 +131,17 @@ func (a *application) insert(ctx context.Context, key []any, hold time.Duration)
 		return
 	}
 	defer func() { _ = tx.Rollback(ctx) }()
-	result, err := tx.Exec(ctx, fmt.Sprintf(`INSERT INTO app.%s (tag, %s) VALUES ($1, %s) ON CONFLICT DO NOTHING`,
-		a.kind.name, a.kind.cursor, a.kind.insert), append([]any{tag}, key...)...)
+	at := time.Now()
+	if a.rng.IntN(2) == 0 {
+		pause(ctx, hold)
+		hold = 0
+	}
+	result, err := tx.Exec(ctx, fmt.Sprintf(`INSERT INTO app.%s (tag, proved, %s) VALUES ($1, %t, %s) ON CONFLICT DO NOTHING`,
+		a.kind.name, a.kind.cursor, isNew, a.kind.insert), append([]any{tag}, key...)...)
 	if err != nil || result.RowsAffected() == 0 {
 		a.ledger.inserted(tag, time.Time{}, refused) // no COMMIT was sent
 		return
 	}
-	at := time.Now()
 	pause(ctx, hold)
 	a.ledger.inserted(tag, at, a.judge(tx.Commit(ctx)))
 }

@@ -64,7 +64,7 @@ func (r *round) replenish(ctx context.Context, rng *rand.Rand) {
 // draw chooses a migration; nil when its table has had its turns.
 func (r *round) draw(rng *rand.Rand) *migration {
 	k := r.kinds[rng.IntN(len(r.kinds))]
-	workName := []string{workCount, workMark, workStumble, workRefuse}[rng.IntN(4)]
+	workName := []string{workCount, workMark, workStumble, workRefuse, workProve}[rng.IntN(5)]
 	m := &migration{work: k.name + "_" + workName, kind: k, turn: 1, asked: time.Now()}
 	subBatch := 5 + rng.IntN(60)
 	m.enqueue = []string{
@@ -74,7 +74,7 @@ func (r *round) draw(rng *rand.Rand) *migration {
 	if rng.IntN(8) == 0 {
 		m.enqueue = append(m.enqueue, "--paused")
 	}
-	if workName == workRefuse {
+	if m.policy() == "quarantine" {
 		m.enqueue = append(m.enqueue, "--on-row-error", "quarantine", "--quarantine-limit", "1000")
 	}
 	bySQL := rng.IntN(5) == 0
@@ -83,6 +83,9 @@ func (r *round) draw(rng *rand.Rand) *migration {
 	for _, other := range r.migrations {
 		if other.kind.name == k.name {
 			m.turn++
+		}
+		if other.work == m.work && workName == workProve {
+			return nil // a second would hide what the first has missed
 		}
 	}
 	if m.turn > r.turns {
@@ -100,6 +103,8 @@ func (r *round) draw(rng *rand.Rand) *migration {
 
 // enqueue may be repeated: the same name and definition again changes nothing.
 func (r *round) enqueue(ctx context.Context, m *migration) {
+	r.ledgers[m.kind.name].place.RLock() // what is enqueued is for the table that the round checks
+	defer r.ledgers[m.kind.name].place.RUnlock()
 	if m.enqueue != nil {
 		m.known = r.control(ctx, m.enqueue...)
 	} else {
@@ -157,6 +162,22 @@ func (r *round) exec(ctx context.Context, sql string, args ...any) bool {
 	})
 	if err != nil {
 		r.tell("%s: %s", sql, err)
+	}
+	return err == nil
+}
+
+// execAll executes statements on one connection, one by one, and reports whether all were.
+func (r *round) execAll(ctx context.Context, statements ...string) bool {
+	err := r.connected(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		for _, statement := range statements {
+			if _, err := conn.Exec(ctx, statement); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		r.tell("%q: %s", statements, err)
 	}
 	return err == nil
 }

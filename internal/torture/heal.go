@@ -84,7 +84,7 @@ func (r *round) awaitEnds(ctx context.Context) {
 
 // policy is what is to become of rows that fail alone, in the end: one that stumbles is tried again.
 func (m *migration) policy() string {
-	if strings.HasSuffix(m.work, workRefuse) {
+	if strings.HasSuffix(m.work, workRefuse) || strings.HasSuffix(m.work, workProve) {
 		return "quarantine"
 	}
 	return "fail"

@@ -8,7 +8,8 @@ import (
 
 // entry is what the application knows of one row of its table. Where an answer did not arrive, it does not know.
 type entry struct {
-	born    time.Time // when the insert had been executed in a transaction that was committed, perhaps later; zero: perhaps it was not
+	born    time.Time // when the transaction had begun that inserted it, and that was committed; zero: perhaps it was not
+	isNew   bool      // written in the form that a migration makes of the others
 	gone    bool      // perhaps deleted, or not inserted
 	deleted bool      // for certain
 	sure    int       // updates known to be committed
@@ -17,6 +18,8 @@ type entry struct {
 
 // ledger is the application's account of one table, by tag.
 type ledger struct {
+	place sync.RWMutex // held for reading by whoever needs the table under its name, for writing while another is there
+
 	mu      sync.Mutex
 	entries map[int64]*entry
 	next    int64
@@ -43,12 +46,12 @@ func (l *ledger) pick(rng *rand.Rand, n int) []int64 {
 }
 
 // newTag is that of a row to be inserted. The row is in the ledger before anybody can find it in the table.
-func (l *ledger) newTag() int64 {
+func (l *ledger) newTag(isNew bool) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	tag := l.next
 	l.next++
-	l.entries[tag] = &entry{}
+	l.entries[tag] = &entry{isNew: isNew}
 	return tag
 }
 
@@ -75,7 +78,7 @@ func (l *ledger) updated(tags []int64, v verdict) {
 	}
 }
 
-// inserted takes down an insert that was executed, and not committed yet, at a time.
+// inserted takes down an insert of a transaction that began at a time.
 func (l *ledger) inserted(tag int64, at time.Time, v verdict) {
 	l.mark(tag, func(e *entry) {
 		switch v {

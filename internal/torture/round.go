@@ -196,7 +196,7 @@ func (r *round) makeTables(ctx context.Context) error {
 func (r *round) applications() (all []*application) {
 	for _, k := range r.kinds {
 		for range r.clients {
-			all = append(all, &application{url: r.url, kind: k, rows: r.rows, ledger: r.ledgers[k.name]})
+			all = append(all, &application{url: r.url, kind: k, rows: r.rows, ledger: r.ledgers[k.name], isOld: r.isHard.Load})
 		}
 	}
 	return all

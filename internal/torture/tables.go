@@ -56,7 +56,7 @@ var kinds = []kind{
 // create makes and fills the table; rows are the tags 1 to $1.
 func (k kind) create() []string {
 	return []string{
-		fmt.Sprintf(`CREATE TABLE app.%s (%s, tag bigint NOT NULL UNIQUE, note int NOT NULL DEFAULT 0,
+		fmt.Sprintf(`CREATE TABLE app.%s (%s, tag bigint NOT NULL UNIQUE, note int NOT NULL DEFAULT 0, proved boolean NOT NULL DEFAULT false,
 			counts int[] NOT NULL DEFAULT array_fill(0, ARRAY[%d]), PRIMARY KEY (%s)) WITH (fillfactor = 50)`, k.name, k.key, maxTurns, k.cursor),
 		fmt.Sprintf(`CREATE TABLE app.%s_marks (turn int, tag bigint)`, k.name),
 	}
@@ -97,6 +97,7 @@ const (
 	workMark    = "mark"
 	workStumble = "stumble" // fails now and then
 	workRefuse  = "refuse"  // fails for certain rows, which are left out until the work is mended
+	workProve   = "prove"   // the same, and its "finished" is proved: the application goes on writing rows of the old form
 )
 
 var works = map[string]string{
@@ -104,10 +105,15 @@ var works = map[string]string{
 	workMark:    `WITH changed AS (UPDATE app.$table AS t SET counts[@turn] = counts[@turn] + 1 WHERE @batch(t) RETURNING tag) INSERT INTO app.$table_marks (turn, tag) SELECT @turn, c.tag FROM changed AS c`,
 	workStumble: `UPDATE app.$table AS t SET counts[@turn] = counts[@turn] + 1 + app.stumble(0.0005) WHERE @batch(t)`,
 	workRefuse:  `UPDATE app.$table AS t SET counts[@turn] = counts[@turn] + 1 + app.refuse(t.tag) WHERE @batch(t)`,
+	workProve:   `UPDATE app.$table AS t SET counts[@turn] = counts[@turn] + 1 + app.refuse(t.tag), proved = true WHERE @batch(t) AND NOT t.proved`,
 }
 
 // workFile is the file of one kind of work on one table.
 func (k kind) workFile(workName string) string {
-	return fmt.Sprintf("-- description: Torture.\n-- table: app.%s\n-- cursor: %s\n-- argument: turn int\n\n-- +bbm Work\n%s;\n",
-		k.name, k.cursor, strings.ReplaceAll(works[workName], "$table", k.name))
+	remaining := ""
+	if workName == workProve {
+		remaining = "-- remaining: NOT proved\n"
+	}
+	return fmt.Sprintf("-- description: Torture.\n-- table: app.%s\n-- cursor: %s\n-- argument: turn int\n%s\n-- +bbm Work\n%s;\n",
+		k.name, k.cursor, remaining, strings.ReplaceAll(works[workName], "$table", k.name))
 }

@@ -51,10 +51,11 @@ func newShortRound(t *testing.T, seed uint64) *round {
 	return r
 }
 
-// Both seeds crash the server, kill runners and cut networks within their first 25 acts; where the acts change, look for others.
+// Both seeds crash the server, kill runners, cut networks, swap and change tables and make the server read-only within their first 25 acts; where the acts
+// change, look for others.
 func TestNothingIsLostAndNothingIsDoneTwiceUnderTorture(t *testing.T) {
 	t.Parallel()
-	for _, seed := range []uint64{379, 2550} {
+	for _, seed := range []uint64{409, 1271} {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			r := newShortRound(t, seed)
@@ -63,6 +64,9 @@ func TestNothingIsLostAndNothingIsDoneTwiceUnderTorture(t *testing.T) {
 			assert.Positive(t, r.sum(actKill), "runners were killed")
 			assert.Positive(t, r.sum(actCrash, actRestart), "the server was restarted")
 			assert.Positive(t, r.sum(actReset, actStall, actSwallow), "networks were cut")
+			for _, name := range []string{actSwap, actDDL, actReadOnly} {
+				assert.Positive(t, r.sum(name), name)
+			}
 			assert.Positive(t, r.changed)
 		})
 	}
@@ -80,8 +84,14 @@ func TestTheCheckNoticesWhatWasLostDoneTwiceOrNotLogged(t *testing.T) {
 		m.enqueue = []string{"enqueue", m.work, "--name", m.name, "--arg", "turn=1", "--batch-size", "300"}
 		r.migrations = append(r.migrations, m)
 	}
+	k := r.kinds[0]
+	proving := &migration{name: "proving", work: k.name + "_" + workProve, kind: k, turn: 2, asked: time.Now()}
+	proving.enqueue = []string{"enqueue", proving.work, "--name", proving.name, "--arg", "turn=2", "--batch-size", "300", "--on-row-error", "quarantine"}
+	r.migrations = append(r.migrations, proving)
 	end := r.begin(ctx)
 	r.heal(ctx)
+	r.awaitEnds(ctx)
+	r.mend(ctx)
 	r.awaitEnds(ctx)
 	end()
 	r.check(ctx)
@@ -99,6 +109,13 @@ func TestTheCheckNoticesWhatWasLostDoneTwiceOrNotLogged(t *testing.T) {
 		"a mark too few":         {`UPDATE $_marks SET turn = 2 WHERE tag = 7`, `UPDATE $_marks SET turn = 1 WHERE tag = 7`, "row 7 was changed 1 times and marked 0 times"},
 		"an update that is gone": {`UPDATE $ SET note = note - 1 WHERE tag = 7`, `UPDATE $ SET note = note + 1 WHERE tag = 7`, "row 7 was updated -1 times by the application"},
 		"a row that is gone":     {`UPDATE $ SET tag = -tag WHERE tag = 7`, `UPDATE $ SET tag = -tag WHERE tag = -7`, "row 7 is not there any more"},
+		"a row that remains": {
+			`UPDATE $ SET proved = false, counts[2] = 0 WHERE tag = 7`, `UPDATE $ SET proved = true, counts[2] = 1 WHERE tag = 7`, "proving: finished, and row 7 remains",
+		},
+		"a proof that is gone": {
+			`UPDATE bbm.batched_background_migration_verifications SET remaining_rows = 1, walked_rows = walked_rows + 1`,
+			`UPDATE bbm.batched_background_migration_verifications SET remaining_rows = 0, walked_rows = walked_rows - 1`, "proving: finished, and no walk proves it",
+		},
 		"a row above the bound": {
 			`UPDATE bbm.batched_background_migrations AS m SET max_key = j.until_key
 				FROM bbm.batched_background_migration_jobs AS j WHERE j.id = ` + job + ` AND table_name = '$'`,
