@@ -10,6 +10,7 @@ import (
 func TestParseRefusesStatementsThatCannotBeRunInBatches(t *testing.T) {
 	t.Parallel()
 	transaction := " is no statement for a work; each sub-batch runs in a transaction of its own, which the statement cannot steer; leave it out"
+	skipped := ": SKIP LOCKED leaves out rows that somebody else holds, and the migration would finish without them; write the clause without it: a sub-batch that has waited too long is tried again"
 	schema := " is no statement for a work; change the schema in a schema migration; a work changes rows"
 	head := "-- description: d\n-- table: public.t\n-- cursor: id\n" + marker + "\n" // the statement begins in line 5
 	tests := []struct{ name, statement, want string }{
@@ -32,6 +33,9 @@ func TestParseRefusesStatementsThatCannotBeRunInBatches(t *testing.T) {
 		{"@batch of nothing", "UPDATE t SET a = 1\nWHERE @batch()", `x:6: write @batch(alias) with the one name by which the statement calls the table`},
 		{"@batch, misspelt", "UPDATE t SET a = 1\nWHERE @bacth(u)", `x:6: @bacth is not declared; did you mean @batch?`},
 		{"a positional parameter", "UPDATE t SET a = 1\nWHERE @batch AND b = $1", `x:6: $1 is a positional parameter; declare an argument (-- argument: name type) and write @name`},
+		{"rows that are locked left out", "WITH c AS (SELECT id FROM t\nWHERE @batch FOR UPDATE skip /* why */ Locked) DELETE FROM t USING c WHERE t.id = c.id", `x:6` + skipped},
+		{"of some tables", "SELECT f(u.id) FROM u JOIN t ON true\nWHERE @batch(u)\nFOR NO KEY UPDATE OF public.u, \"T\" SKIP LOCKED", `x:7` + skipped},
+		{"behind another clause", "SELECT f(u.id) FROM u, t WHERE @batch(u) FOR SHARE OF u FOR KEY SHARE OF skip SKIP LOCKED", `x:5` + skipped},
 		{"an operator before @batch", "UPDATE t SET a = 1\nWHERE NOT a||@batch", `x:6: PostgreSQL reads ||@ as one operator; put a space before @batch`},
 	}
 	for _, test := range tests {
@@ -60,5 +64,21 @@ func TestParseRefusesArgumentsThatAreNotDeclaredOrNotUsed(t *testing.T) {
 			require.Error(t, err)
 			assert.Equal(t, test.want, err.Error())
 		})
+	}
+}
+
+func TestParseTakesLocksThatWaitOrFailAndWordsThatLookLikeThem(t *testing.T) {
+	t.Parallel()
+	head := "-- description: d\n-- table: public.t\n-- cursor: id\n" + marker + "\n"
+	for _, statement := range []string{
+		"INSERT INTO v SELECT * FROM t WHERE @batch FOR SHARE OF t ON CONFLICT DO NOTHING",
+		"SELECT f(id) FROM t WHERE @batch FOR UPDATE NOWAIT",
+		"UPDATE t SET a = 'FOR UPDATE SKIP LOCKED' WHERE @batch -- FOR UPDATE SKIP LOCKED",
+		"UPDATE t SET a = (SELECT skip locked FROM u LIMIT 1) WHERE @batch",
+		`INSERT INTO v SELECT "for", "update", skip locked FROM t WHERE @batch`,
+		"UPDATE t SET a = substring(b FOR 2) WHERE @batch",
+	} {
+		_, err := Parse("x", []byte(head+statement))
+		require.NoError(t, err, statement)
 	}
 }

@@ -50,6 +50,9 @@ func compile(src source, w *Work, useAll bool) (*template, error) {
 	if err := p.checkStatement(); err != nil {
 		return nil, err
 	}
+	if err := p.checkLocking(); err != nil {
+		return nil, err
+	}
 	compiled, err := p.cut(useAll)
 	if err != nil {
 		return nil, err
