@@ -64,6 +64,7 @@ func givenBack(reason string) outcome { return outcome{kind: kindGivenBack, reas
 // work changes sub-batch after sub-batch until the job is done, somebody wants it to stop, or an error ends the attempt.
 func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 	size := newSizer(job.migration)
+	size.climb = e.climbOf(job)
 	defer func() {
 		if !job.IsSingleRow { // which says nothing of others
 			job.learned = size.learned()
@@ -140,6 +141,17 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 		}
 	}
 	return outcome{kind: kindDone}
+}
+
+// climbOf is what is known of the sizes of the migration's sub-batches: nothing that concerns the job of a single row, which has no size.
+func (e *Executor) climbOf(job *claimedJob) *climb {
+	if job.IsSingleRow {
+		return &climb{}
+	}
+	if e.climbs[job.migration.ID] == nil {
+		e.climbs[job.migration.ID] = &climb{}
+	}
+	return e.climbs[job.migration.ID]
 }
 
 // nextSubBatch runs the next sub-batch. It looks for its end where that is not known, and for those of the sub-batches behind it, unless only one is to be

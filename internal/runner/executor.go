@@ -61,6 +61,7 @@ type connected struct {
 	pinned       pinned
 	targets      map[int64]*work.Statements // by migration
 	halvings     map[int64]int              // by migration: how often its batch size is halved for now
+	climbs       map[int64]*climb           // by migration: what is known of the sizes of its sub-batches
 	walks        map[int64]*work.PieceSize  // by migration: how much of a walk over what remains is read at once
 	postponed    map[int64]time.Time        // by migration: until when it is not tried, since its row is locked by others
 	locked       map[int64]bool             // by job: that it has lost its runner and is locked by others, of which the log tells once
@@ -122,6 +123,7 @@ func (e *Executor) connect(ctx context.Context) error {
 	e.connected = connected{
 		conn: conn, announced: []string{}, targets: make(map[int64]*work.Statements), halvings: make(map[int64]int),
 		postponed: make(map[int64]time.Time), locked: make(map[int64]bool), walks: make(map[int64]*work.PieceSize),
+		climbs: make(map[int64]*climb),
 	}
 	return nil
 }

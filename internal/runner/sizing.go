@@ -16,7 +16,7 @@ const (
 	// mostRows bounds a size that is chosen here. Beyond it nothing is gained, a sub-batch's fixed costs being below 1 % of the work even where a row takes
 	// 1 µs; and much is lost: asynchronous commits let PostgreSQL's WAL writer write beside the work, where a transaction of 50,000 rows fills the WAL
 	// buffers and has to write itself. Measured on a plain UPDATE: 2.72 s a million rows in transactions of 20,000, 2.90 s in those of 50,000.
-	mostRows = 20_000
+	mostRows = work.LargestSubBatchSize
 	// growth is the most by which a size grows from one sub-batch to the next, as in spirit's chunker: a table's rows differ from place to place.
 	growth = 1.5
 	// A sub-batch above shrinkAt times the target shrinks the size at once, by what it took alone.
@@ -38,10 +38,11 @@ type sizer struct {
 	most    float64
 	fixed   float64   // 0: chosen here
 	samples []float64 // seconds per row of recent full sub-batches, oldest first
+	climb   *climb
 }
 
 func newSizer(m dbgen.Migration) *sizer {
-	s := &sizer{most: work.DefaultBatchSize, size: work.DefaultSubBatchSize}
+	s := &sizer{most: work.DefaultBatchSize, size: work.DefaultSubBatchSize, climb: &climb{}}
 	if m.BatchSize != nil {
 		s.most = float64(*m.BatchSize)
 	}
@@ -62,8 +63,12 @@ func (s *sizer) learned() *int32 {
 	if s.fixed > 0 {
 		return nil
 	}
-	size := int32(s.rows())
-	return &size
+	size := s.rows()
+	if !s.climb.isProved() {
+		size = min(size, int(s.climb.size))
+	}
+	learned := int32(size)
+	return &learned
 }
 
 // retune takes over what the migration says now: a fixed size, or nil. It reports whether that is another size.
@@ -95,16 +100,20 @@ func (s *sizer) observe(rows int64, took time.Duration) (shrunk bool) {
 		s.size = min(s.size, max(1, targetDuration.Seconds()/perRow))
 		return true
 	}
+	givenUp := s.climb.observe(float64(rows), perRow)
+	if givenUp {
+		s.samples = nil
+	}
 	s.samples = append(s.samples, perRow)
 	if len(s.samples) > recentSamples {
 		s.samples = s.samples[1:]
 	}
-	if len(s.samples) < fewestSamples {
-		return false
+	wanted := s.size
+	if len(s.samples) >= fewestSamples {
+		wanted = min(targetDuration.Seconds()/pessimistic(s.samples), s.size*growth)
 	}
-	wanted := targetDuration.Seconds() / pessimistic(s.samples)
-	s.size = max(1, min(wanted, s.size*growth, s.most, mostRows))
-	return false
+	s.size = max(1, min(wanted, s.most, mostRows, s.climb.most()))
+	return givenUp
 }
 
 // lose makes way after a sub-batch that lost to others or took too long.

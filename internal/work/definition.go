@@ -16,6 +16,9 @@ import (
 // rows a second that holds their locks for a tenth of a second at most.
 const DefaultSubBatchSize = 1_000
 
+// LargestSubBatchSize is how many rows a transaction has at most where the runner chooses.
+const LargestSubBatchSize = 20_000
+
 // DefinitionError is returned when a work cannot run as it is defined: on its table, with its cursor or with the arguments that were given.
 // Trying again does not help.
 type DefinitionError struct {
