@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/session"
 )
 
 // Migration is how a migration stands, as `status --json` shows it: the names are a contract. Times are in UTC.
@@ -109,7 +110,7 @@ func (c *Control) Status(ctx context.Context, names ...string) ([]Migration, err
 	if names == nil {
 		names = []string{}
 	}
-	rows, err := queries.MigrationListFacts(ctx, c.Conn, names)
+	rows, err := queries.MigrationListFacts(session.Cancellable(ctx), c.Conn, names)
 	if err != nil {
 		return nil, fmt.Errorf("read the status: %w", err)
 	}
