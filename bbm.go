@@ -29,8 +29,10 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
-// Main runs the command line with these works added to those in files, and exits with its code: 0 done; 1 failed; 2 wrong usage or input; 3 and 4 are
-// those of the command wait, 5 that of verify. A work that is incomplete is told and left out, as a broken file is. It reads os.Args and the environment, and does not return.
+// Main runs the command line with these works added to those in files, and exits with its code: 0
+// done; 1 failed; 2 wrong usage or input; 3 and 4 are those of the command wait, 5 that of verify.
+// A work that is incomplete is told and left out, as a broken file is. It reads os.Args and the
+// environment, and does not return.
 func Main(works ...Work) {
 	program := cli.Program{Name: filepath.Base(os.Args[0]), Args: os.Args[1:]}
 	for _, w := range works {

@@ -16,8 +16,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/localpg"
 )
 
-// startDemo starts a demo whose temporary files are in a folder of their own. It is the program as it is shipped: the demo starts it again as its
-// worker, which the test binary cannot play.
+// startDemo starts a demo whose temporary files are in a folder of their own. It is the program as
+// it is shipped: the demo starts it again as its worker, which the test binary cannot play.
 func startDemo(t *testing.T) (cmd *exec.Cmd, output *bufio.Reader, folder string, stop func()) {
 	t.Helper()
 	if _, _, err := localpg.Find(t.Context(), ""); err != nil {

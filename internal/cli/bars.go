@@ -87,8 +87,8 @@ func (b *bars) message(m control.Migration) string {
 	return name + " " + status + "  " + said
 }
 
-// fitting says what a line still holds behind so many columns. Why a migration stands still matters more than where; where it goes, the rate and the
-// time that is left matter more than the rows.
+// fitting says what a line still holds behind so many columns. Why a migration stands still matters
+// more than where; where it goes, the rate and the time that is left matter more than the rows.
 func (b *bars) fitting(m control.Migration, taken int) string {
 	if why := asShownOn(b.w, visible(reason(m))); why != "" {
 		if b.room == 0 {

@@ -81,7 +81,8 @@ func (a *app) demo(ctx context.Context, rows int) (err error) {
 			err = removeErr
 		}
 	}()
-	// A reader that goes away, as head does, would kill the process at its next line, and the server and its files would stay.
+	// A reader that goes away, as head does, would kill the process at its next line, and the
+	// server and its files would stay.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGPIPE)
 	defer stop()
 	d := &demo{app: a, rows: rows, folder: folder}

@@ -10,7 +10,8 @@ func (d *demo) say(format string, values ...any) {
 	fmt.Fprintf(d.Stdout, "• "+format+"\n", values...)
 }
 
-// timed tells what is done before it is, and on a terminal for how long already, so that nobody takes a long step for a hung one.
+// timed tells what is done before it is, and on a terminal for how long already, so that nobody
+// takes a long step for a hung one.
 func (d *demo) timed(what string, do func() error) func() error {
 	return func() error {
 		if !d.isLive(d.Stdout) {

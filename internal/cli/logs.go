@@ -75,7 +75,8 @@ func (a *app) settingLogs(ctx context.Context, c *control.Control, name string, 
 	return a.streamRows(asJSON, settingHeadings, func(out *rows) error { return addRows(out, changes, settingCells) })
 }
 
-// logs merges the histories by time; those of the migration, of its settings and of its quarantine are short, so they are held whole.
+// logs merges the histories by time; those of the migration, of its settings and of its quarantine
+// are short, so they are held whole.
 func (a *app) logs(ctx context.Context, c *control.Control, name string, asJSON, ofMigration bool) error {
 	own, err := c.MigrationLogs(ctx, name)
 	if err != nil {
@@ -140,7 +141,8 @@ func ownEvents(own []control.MigrationLogRow, changes []control.SettingChange, l
 	return events
 }
 
-// rowEvents tells when a row was first left out, and when it was changed after all. What it failed on is known of the last time alone.
+// rowEvents tells when a row was first left out, and when it was changed after all. What it failed
+// on is known of the last time alone.
 func rowEvents(q control.QuarantinedRow) []ownEvent {
 	details := exceptionText(&q.ExceptionClass, q.RowKey, q.ExceptionConstraint, &q.ExceptionMessage)
 	if q.Failures > 1 {

@@ -5,11 +5,14 @@ import (
 	"regexp"
 )
 
-// canonicalName is how messages call this program, wherever they are written: in any package, and in the database.
+// canonicalName is how messages call this program, wherever they are written: in any package, and
+// in the database.
 const canonicalName = "bbm-runner"
 
-// ownName is an output on which hints name the program as the user calls it, where that is not the canonical name: a program of one's own with works in
-// Go (bbm.Main) says "own-runner status", which can be typed. Only the name before one of the commands is rewritten, so that the product may be named.
+// ownName is an output on which hints name the program as the user calls it, where that is not the
+// canonical name: a program of one's own with works in Go (bbm.Main) says "own-runner status",
+// which can be typed. Only the name before one of the commands is rewritten, so that the product
+// may be named.
 type ownName struct {
 	io.Writer
 	name     string
@@ -50,8 +53,8 @@ func asShownOn(w io.Writer, text string) string {
 	return text
 }
 
-// callByOwnName puts such outputs in place. To be called before the commands are made, which keep the outputs that they find; it returns what is told the
-// commands.
+// callByOwnName puts such outputs in place. To be called before the commands are made, which keep
+// the outputs that they find; it returns what is told the commands.
 func (p *Program) callByOwnName() (commands map[string]bool) {
 	commands = make(map[string]bool)
 	if p.Name != canonicalName {

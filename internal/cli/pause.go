@@ -88,8 +88,9 @@ func (a *app) transit(ctx context.Context, t transition, names []string, reason 
 	})
 }
 
-// toEach does something to each migration and prints what has become of it. A name that does not exist is noticed before anything is changed; what one
-// migration refuses does not keep the others from theirs.
+// toEach does something to each migration and prints what has become of it. A name that does not
+// exist is noticed before anything is changed; what one migration refuses does not keep the others
+// from theirs.
 func (a *app) toEach(ctx context.Context, c *control.Control, names []string, do func(name string) (became string, err error)) error {
 	if _, err := c.Status(ctx, names...); err != nil {
 		return err

@@ -23,7 +23,8 @@ have the new version leave the migration alone until it is resumed with --accept
 	})
 }
 
-// registryToAccept returns the works only where one is to be adopted: other commands work without the files. That others are broken is a warning.
+// registryToAccept returns the works only where one is to be adopted: other commands work without
+// the files. That others are broken is a warning.
 func (a *app) registryToAccept(acceptWork bool) (*work.Registry, error) {
 	if !acceptWork {
 		return nil, nil

@@ -8,10 +8,12 @@ import (
 	"syscall"
 )
 
-// signals turns the first SIGINT, SIGTERM or SIGHUP into the end of a context. The second calls what a command has asked for; where none has, it kills
-// the process as if it had never been caught. So does the third.
+// signals turns the first SIGINT, SIGTERM or SIGHUP into the end of a context. The second calls
+// what a command has asked for; where none has, it kills the process as if it had never been
+// caught. So does the third.
 //
-// SIGHUP never counts as a second one: a terminal that is closed sends it through the kernel and through its shell.
+// SIGHUP never counts as a second one: a terminal that is closed sends it through the kernel and
+// through its shell.
 type signals struct {
 	received chan os.Signal
 	hangup   chan os.Signal

@@ -12,7 +12,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/control"
 )
 
-// undone are the migrations that a run until idle has left behind, with what status said of them when it ended.
+// undone are the migrations that a run until idle has left behind, with what status said of them
+// when it ended.
 type undone struct {
 	only       []string // the names of those that it was about; none: all
 	migrations []control.Migration
@@ -47,7 +48,8 @@ func (u *undone) tell(a *app) error {
 	return &exitError{exitFailed, fmt.Errorf("not finished: %s", strings.Join(names, ", "))}
 }
 
-// checkNames looks for the migrations that a run is to be about. A daemon may be started before they are enqueued; a run until idle would end at once.
+// checkNames looks for the migrations that a run is to be about. A daemon may be started before
+// they are enqueued; a run until idle would end at once.
 func (a *app) checkNames(ctx context.Context, c *control.Control, only []string, untilIdle bool) error {
 	for _, name := range only {
 		_, err := c.Status(ctx, name)

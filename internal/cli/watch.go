@@ -73,11 +73,12 @@ type quietView struct{}
 func (quietView) show([]control.Migration) {}
 func (quietView) close()                   {}
 
-// lineStep is the progress that is worth a line in a pipe, in percent: a log holds ten of them for a migration of a minute as for one of a week.
+// lineStep is the progress that is worth a line in a pipe, in percent: a log holds ten of them for
+// a migration of a minute as for one of a week.
 const lineStep = 10
 
-// lineView prints a line when a migration's status or reason changes, or its progress by a step. A reason whose numbers alone change, such as the time of
-// the next attempt, is the same reason.
+// lineView prints a line when a migration's status or reason changes, or its progress by a step. A
+// reason whose numbers alone change, such as the time of the next attempt, is the same reason.
 type lineView struct {
 	w    io.Writer
 	last map[string]string

@@ -46,8 +46,8 @@ func arguments(w *work.Work) string {
 	return strings.Join(declared, ", ")
 }
 
-// registry returns all works, those in files and those in Go. Where some are broken the error is a [*work.DirError] that lists them, and the registry
-// holds the others.
+// registry returns all works, those in files and those in Go. Where some are broken the error is a
+// [*work.DirError] that lists them, and the registry holds the others.
 func (a *app) registry() (*work.Registry, error) {
 	files, err := a.workFiles()
 	var broken, brokenToo *work.DirError
@@ -80,7 +80,8 @@ func (a *app) workFiles() ([]*work.Work, error) {
 	return files, err
 }
 
-// registryFor returns the works for a command that is about one of them: that another one is broken is a warning only.
+// registryFor returns the works for a command that is about one of them: that another one is broken
+// is a warning only.
 func (a *app) registryFor(name string) (*work.Registry, error) {
 	works, err := a.registry()
 	var broken *work.DirError

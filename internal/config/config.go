@@ -1,8 +1,10 @@
-// Package config reads the settings of bbm-runner. A flag wins over an environment variable, that over the YAML file, and that over the
-// default. A setting is called works_dir in the file and BBM_WORKS_DIR in the environment; flags exist for a few.
+// Package config reads the settings of bbm-runner. A flag wins over an environment variable, that
+// over the YAML file, and that over the default. A setting is called works_dir in the file and
+// BBM_WORKS_DIR in the environment; flags exist for a few.
 //
-// The file is strict: an unknown key is an error. The environment is not, since other systems write there too: an unknown BBM_ variable is a warning,
-// unless it is one of those that Kubernetes adds for a service (BBM_RUNNER_SERVICE_HOST).
+// The file is strict: an unknown key is an error. The environment is not, since other systems write
+// there too: an unknown BBM_ variable is a warning, unless it is one of those that Kubernetes adds
+// for a service (BBM_RUNNER_SERVICE_HOST).
 package config
 
 import (
@@ -172,10 +174,12 @@ func flagName(setting string) string {
 	return "--" + strings.TrimSuffix(strings.ReplaceAll(setting, "_", "-"), "-dir")
 }
 
-// ofService matches what Kubernetes tells every container of a service (its documentation, "Services", under "Environment variables").
+// ofService matches what Kubernetes tells every container of a service (its documentation,
+// "Services", under "Environment variables").
 var ofService = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
-// unknownVariable says what a variable may have been meant to be: a flag's name leads to its setting, then the nearest name.
+// unknownVariable says what a variable may have been meant to be: a flag's name leads to its
+// setting, then the nearest name.
 func unknownVariable(variable string, candidates []string) string {
 	name := strings.ToLower(strings.TrimPrefix(variable, prefix))
 	for _, candidate := range candidates {

@@ -75,8 +75,8 @@ func (e enqueueing) checkSizes(m dbgen.Migration) error {
 	return nil
 }
 
-// compare returns an [*InputError] that tells in what the migration of that name differs from what is asked for, or that it was cancelled: nothing would
-// ever come of it.
+// compare returns an [*InputError] that tells in what the migration of that name differs from what
+// is asked for, or that it was cancelled: nothing would ever come of it.
 func (e enqueueing) compare(m dbgen.Migration) error {
 	var differences []string
 	differ := func(format string, values ...any) { differences = append(differences, fmt.Sprintf(format, values...)) }

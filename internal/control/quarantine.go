@@ -32,7 +32,8 @@ func (c *Control) Quarantined(ctx context.Context, name string, page func([]Quar
 	return c.quarantined(ctx, name, false, page)
 }
 
-// QuarantineHistory returns all rows that a migration has ever left out, those that were changed after all included, in the order in which they were.
+// QuarantineHistory returns all rows that a migration has ever left out, those that were changed
+// after all included, in the order in which they were.
 func (c *Control) QuarantineHistory(ctx context.Context, name string) (all []QuarantinedRow, err error) {
 	err = c.quarantined(ctx, name, true, func(page []QuarantinedRow) error {
 		all = append(all, page...)

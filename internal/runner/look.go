@@ -108,8 +108,8 @@ func (e *Executor) look(ctx context.Context) (s surroundings, err error) {
 	return s, nil
 }
 
-// announceWorks shows to status which works this runner has, before it is counted among the runners at all: else status would say for a moment that none
-// of them has the work.
+// announceWorks shows to status which works this runner has, before it is counted among the runners
+// at all: else status would say for a moment that none of them has the work.
 func (e *Executor) announceWorks(ctx context.Context) error {
 	announced, err := e.queries.RunnerAnnounceWorks(ctx, e.conn, dbgen.RunnerAnnounceWorksParams{Works: e.offers, AnnouncedWorks: e.announced})
 	e.noteAnnounced(announced)

@@ -46,8 +46,9 @@ type Config struct {
 	RetentionMonths   int           // how long the job transition log is kept; default 6
 	Version           string        // of the binary, for the history
 	Logger            *slog.Logger  // default slog.Default()
-	// Settled is called by each executor of a run until idle that finds nothing left to do, on its connection: while status still counts it among the
-	// runners, and so can tell why a migration is left undone. One call at a time; an error ends the run. Default: none.
+	// Settled is called by each executor of a run until idle that finds nothing left to do, on its
+	// connection: while status still counts it among the runners, and so can tell why a migration
+	// is left undone. One call at a time; an error ends the run. Default: none.
 	Settled func(ctx context.Context, conn *pgx.Conn) error
 	// Report is called for critical failures: a migration that failed, a panic. Default: none.
 	Report func(ctx context.Context, err error, tags map[string]string)

@@ -15,8 +15,9 @@ type Registry struct {
 	byName map[string]*Work
 }
 
-// NewRegistry returns a [*DirError] for names that are taken twice and for Go works that are incomplete; the registry beside it holds the others. Of
-// works that share a name none is taken: nobody can tell which was meant.
+// NewRegistry returns a [*DirError] for names that are taken twice and for Go works that are
+// incomplete; the registry beside it holds the others. Of works that share a name none is taken:
+// nobody can tell which was meant.
 func NewRegistry(works ...*Work) (*Registry, error) {
 	r := &Registry{byName: make(map[string]*Work, len(works))}
 	var broken []*BrokenWork
