@@ -49,5 +49,6 @@ GRANT INSERT, UPDATE ON bbm.batched_background_migration_verifications TO bbm_ru
 GRANT EXECUTE ON FUNCTION bbm.assert_fence(boolean) TO bbm_runner;
 GRANT EXECUTE ON FUNCTION bbm.assert_target(text, oid) TO bbm_runner;
 GRANT EXECUTE ON FUNCTION bbm.maintain_log(integer), bbm.forget_jobs(integer) TO bbm_runner;
+GRANT EXECUTE ON FUNCTION bbm.open_transactions(), bbm.still_awaited(text[]) TO bbm_runner;
 
 COMMIT;

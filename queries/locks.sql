@@ -52,7 +52,7 @@ SELECT pg_advisory_unlock_shared(1650617604, @key::integer) AS retracted;
 -- Shows to `status` which works of unfinished migrations this runner has: "name:checksum", or "name:" where no version is pinned yet; and which it has
 -- that are broken: "name:broken".
 -- Called by: runner.(*Executor).lookAround, runner.(*Executor).announceWorks.
--- Index: batched_background_migrations_claimable_idx.
+-- Index: batched_background_migrations_unfinished_idx.
 -- Locks: advisory (1650617603, work_lock_key), shared, until the end of the session.
 WITH offered_work AS (
     SELECT m.work_name, coalesce(m.work_checksum, '') AS work_checksum
@@ -73,32 +73,32 @@ SELECT
     pg_try_advisory_lock_shared(1650617603, bbm.work_lock_key(o.work_name, o.work_checksum)) AS locked
 FROM offered_work AS o;
 
--- name: TransactionListOpen :many
--- The transactions of this database that are in progress, prepared ones included, but for ours and for vacuums.
--- Called by: runner.(*Executor).awaitTransactions, runner.(*Executor).stillWaits, runner.(*Executor).beginWalk.
--- Index: none; reads the lock table once.
--- Locks: nothing.
-SELECT l.virtualxid::text AS open_transaction
-FROM pg_catalog.pg_locks AS l
-JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
-WHERE l.locktype = 'virtualxid'
-  AND l.granted
-  AND l.mode = 'ExclusiveLock'
-  AND l.pid <> pg_backend_pid()
-  AND a.datname = current_database()
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum AS v WHERE v.pid = l.pid)
-UNION ALL
-SELECT ('prepared ' || p.transaction::text)::text
-FROM pg_catalog.pg_prepared_xacts AS p
-WHERE p.database = current_database();
-
 -- name: RunnersWake :exec
 -- Tells idle runners to look at once and not at their next poll.
--- Called by: control.wake after each change, runner.(*Executor).wakeRunners when a slot is free, runner.(*Executor).bound.
+-- Called by: control.wake after each change, runner.(*Executor).bound.
 -- The function bbm.enqueue does the same.
 -- Index: none.
 -- Locks: nothing.
 SELECT pg_notify('bbm_wake', '');
+
+-- name: RunnersWakeOthers :exec
+-- Tells idle runners that a slot is free, where there are migrations which the caller, who has found nothing more to do, has no work for (works:
+-- "name:checksum", or "name:" where no version is pinned yet) or leaves to others.
+-- Called by: runner.(*Executor).releaseSlot.
+-- Index: batched_background_migrations_unfinished_idx.
+-- Locks: nothing.
+SELECT pg_notify('bbm_wake', '')
+FROM (
+    SELECT
+    FROM bbm.batched_background_migrations AS m
+    WHERE m.status IN ('active', 'running')
+      AND (m.on_hold_until IS NULL OR m.on_hold_until <= now())
+      AND (
+          m.work_name || ':' || coalesce(m.work_checksum, '') <> ALL (@works::text[])
+          OR (cardinality(@only_names::text[]) > 0 AND m.name <> ALL (@only_names::text[]))
+      )
+    LIMIT 1
+) AS other_migration;
 
 -- name: LogPartitionsMaintain :one
 -- Makes or drops one month of the log and says which; no row when there was nothing to do or another runner is at it.

@@ -1,56 +1,120 @@
 -- name: MigrationListClaimable :many
--- Migrations in which there is something to do now with a work that the caller has (works: "name:checksum"), least recently claimed first.
--- An empty list of names stands for all.
--- Called by: runner.(*Executor).lookAround.
--- Index: batched_background_migrations_claimable_idx, batched_background_migrations_running_root_table_idx; jobs by
--- batched_background_migration_jobs_waiting_idx and batched_background_migration_jobs_unsucceeded_idx.
--- Locks: nothing; what another claim can change in the meantime is checked again by MigrationLockClaimable.
-SELECT *
-FROM bbm.batched_background_migrations AS m
-WHERE m.status IN ('active', 'running')
-  AND m.max_key IS NOT NULL
-  AND m.work_name || ':' || m.work_checksum = ANY (@works::text[])
-  AND (cardinality(@only_names::text[]) = 0 OR m.name = ANY (@only_names::text[]))
-  AND (m.on_hold_until IS NULL OR m.on_hold_until <= coalesce(sqlc.narg('now')::timestamptz, now()))
+-- Migrations in which there is something to do now with a work that the caller has (works: "name:checksum"), least recently claimed first: what is listed
+-- can be claimed, but for races. An empty list of names stands for all. The caller skips what it has just found locked, or has tried.
+-- Called by: runner.(*Executor).lookAround, runner.(*Executor).claim.
+-- Index: batched_background_migrations_unfinished_idx, batched_background_migrations_running_root_table_idx, batched_background_migrations_pkey,
+-- batched_background_migration_jobs_running_slot_idx, batched_background_migration_jobs_unsucceeded_idx,
+-- batched_background_migration_jobs_waiting_idx, batched_background_migration_verifications_pkey.
+-- Locks: nothing; the lock table is read once, and only where a proof waits. What a race can change is checked again by MigrationLockClaimable.
+WITH executing_migration AS MATERIALIZED (
+    SELECT o.id, o.root_table_oid
+    FROM bbm.batched_background_migration_jobs AS j
+    CROSS JOIN LATERAL (
+        SELECT u.id, u.root_table_oid
+        FROM bbm.batched_background_migrations AS u
+        WHERE u.id = j.batched_background_migration_id
+        LIMIT 1
+    ) AS o
+    WHERE j.status = 'running'
+      AND j.slot IS NOT NULL
+)
+
+SELECT m.*
+FROM (
+    -- Sorted first, so that what costs more is asked only until enough are found.
+    SELECT c.*
+    FROM bbm.batched_background_migrations AS c
+    WHERE c.status IN ('active', 'running')
+      AND c.max_key IS NOT NULL
+      AND c.work_name || ':' || c.work_checksum = ANY (@works::text[])
+      AND (cardinality(@only_names::text[]) = 0 OR c.name = ANY (@only_names::text[]))
+      AND c.id <> ALL (@skipped_ids::bigint[])
+      AND (c.on_hold_until IS NULL OR c.on_hold_until <= coalesce(sqlc.narg('now')::timestamptz, now()))
+    ORDER BY c.last_claimed_at NULLS FIRST, c.id
+) AS m
+WHERE NOT EXISTS (
+    SELECT
+    FROM bbm.batched_background_migrations AS o
+    WHERE o.root_table_oid = m.root_table_oid
+      AND o.status = 'running'
+      AND o.id <> m.id
+)
+  -- One that was paused keeps its table until its last sub-batch has ended.
   AND NOT EXISTS (
       SELECT
-      FROM bbm.batched_background_migrations AS o
-      WHERE o.root_table_oid = m.root_table_oid
-        AND o.status = 'running'
-        AND o.id <> m.id
+      FROM executing_migration AS x
+      WHERE x.root_table_oid = m.root_table_oid
+        AND x.id <> m.id
   )
-  AND (
-      (
-          (m.last_claimed_at IS NULL OR m.last_claimed_at + m.job_interval <= coalesce(sqlc.narg('now')::timestamptz, now()))
-          AND (
-              m.frontier_key IS DISTINCT FROM m.max_key
-              OR EXISTS (
-                  SELECT
+  AND CASE
+      WHEN m.frontier_key IS DISTINCT FROM m.max_key OR EXISTS (
+          SELECT
+          FROM bbm.batched_background_migration_jobs AS j
+          WHERE j.batched_background_migration_id = m.id
+            AND j.finished_at IS NULL
+      )
+          THEN (m.last_claimed_at IS NULL OR m.last_claimed_at + m.job_interval <= coalesce(sqlc.narg('now')::timestamptz, now()))
+              AND (
+                  m.frontier_key IS DISTINCT FROM m.max_key
+                  OR EXISTS (
+                      SELECT
+                      FROM bbm.batched_background_migration_jobs AS j
+                      WHERE j.batched_background_migration_id = m.id
+                        AND j.status IN ('pending', 'failed')
+                        AND j.next_attempt_at <= coalesce(sqlc.narg('now')::timestamptz, now())
+                  )
+              )
+              AND m.parallelism > (
+                  SELECT count(*)
                   FROM bbm.batched_background_migration_jobs AS j
                   WHERE j.batched_background_migration_id = m.id
-                    AND j.status IN ('pending', 'failed')
-                    AND j.next_attempt_at <= coalesce(sqlc.narg('now')::timestamptz, now())
+                    AND j.status = 'running'
+                    AND j.finished_at IS NULL
               )
-          )
-      )
-      OR (
-          m.frontier_key = m.max_key
-          -- A walk that proves it done rests between its pieces; there is nothing else to rest for.
-          AND (
-              m.remaining_predicate IS NULL
-              OR m.last_claimed_at IS NULL
-              OR m.last_claimed_at + m.pause <= coalesce(sqlc.narg('now')::timestamptz, now())
-          )
-          AND NOT EXISTS (
-              SELECT
-              FROM bbm.batched_background_migration_jobs AS j
-              WHERE j.batched_background_migration_id = m.id
-                AND j.finished_at IS NULL
-          )
-      )
-  )
+      WHEN m.remaining_predicate IS NOT NULL
+          -- A walk that proves it done rests between its pieces, and waits at first for older transactions to end.
+          THEN (m.last_claimed_at IS NULL OR m.last_claimed_at + m.pause <= coalesce(sqlc.narg('now')::timestamptz, now()))
+              AND NOT EXISTS (
+                  SELECT
+                  FROM bbm.batched_background_migration_verifications AS v
+                  WHERE v.batched_background_migration_id = m.id
+                    AND v.finished_at IS NULL
+                    AND v.statement IS NULL
+                    AND v.awaited_transactions && (SELECT bbm.open_transactions())
+              )
+      ELSE true
+  END
 ORDER BY m.last_claimed_at NULLS FIRST, m.id
 LIMIT 20;
+
+-- name: MigrationListLocked :many
+-- Unfinished migrations of which others have locked the row, or the table so that it cannot even be read. Asked once one was met: so that a thousand need not
+-- be tried one by one.
+-- Called by: runner.(*Executor).postponeLocked.
+-- Index: batched_background_migrations_unfinished_idx.
+-- Locks: the rows that are free, until the end of the statement; the lock table is read once.
+WITH free_migration AS MATERIALIZED (
+    SELECT m.id
+    FROM bbm.batched_background_migrations AS m
+    WHERE m.status IN ('active', 'running')
+    ORDER BY m.id
+    FOR SHARE SKIP LOCKED
+), locked_table AS MATERIALIZED (
+    SELECT l.relation
+    FROM pg_catalog.pg_locks AS l
+    WHERE l.locktype = 'relation'
+      AND l.mode = 'AccessExclusiveLock'
+      AND l.pid IS DISTINCT FROM pg_backend_pid()
+      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database())
+)
+
+SELECT m.id
+FROM bbm.batched_background_migrations AS m
+WHERE m.status IN ('active', 'running')
+  AND (
+      m.id NOT IN (SELECT f.id FROM free_migration AS f)
+      OR m.table_oid IN (SELECT t.relation FROM locked_table AS t)
+  );
 
 -- name: MigrationLockClaimable :one
 -- Holds a migration for a claim with a work in this version. No row: it may not run (any more), another version was adopted, another holds its
@@ -186,20 +250,63 @@ SET
 WHERE m.id = @migration_id
   AND m.status IN ('active', 'running');
 
--- name: MigrationCountUnsettled :one
--- How many migrations the caller could still bring forward: with works that it has (or unpinned ones by name), not paused, on hold or ended.
--- Called by: runner.(*Executor).isSettled.
--- Index: batched_background_migrations_claimable_idx.
+-- name: MigrationLookAhead :one
+-- What an idle caller has before it: how many migrations it could still bring forward, with works that it has (or unpinned ones by name), not paused, on
+-- hold or ended; whether one of them waits for older transactions; and how soon the next moment comes at which one is due by the clock: the end of a hold or
+-- Called by: runner.(*Executor).lookAhead.
+-- Index: batched_background_migrations_unfinished_idx, batched_background_migration_jobs_unsucceeded_idx, batched_background_migration_jobs_waiting_idx,
+-- batched_background_migration_verifications_pkey.
 -- Locks: nothing.
-SELECT count(*)::bigint AS migrations
+SELECT
+    (count(*) FILTER (WHERE m.on_hold_until IS NULL OR m.on_hold_until <= now()))::bigint AS unsettled,
+    coalesce(bool_or(
+        CASE
+            WHEN m.max_key IS NULL THEN cardinality(m.awaited_transactions) > 0
+            WHEN m.remaining_predicate IS NOT NULL THEN EXISTS (
+                SELECT
+                FROM bbm.batched_background_migration_verifications AS v
+                WHERE v.batched_background_migration_id = m.id
+                  AND v.finished_at IS NULL
+                  AND v.statement IS NULL
+                  AND cardinality(v.awaited_transactions) > 0
+            )
+        END
+    ), false)::boolean AS is_awaiting,
+    least(greatest(min(d.due_at) FILTER (WHERE d.due_at > now() - @looked_ago::interval) - now(), interval '0'), @at_most::interval)::interval AS due_in
 FROM bbm.batched_background_migrations AS m
+CROSS JOIN LATERAL (
+    SELECT greatest(
+        m.on_hold_until,
+        CASE
+            WHEN m.max_key IS NULL THEN NULL
+            WHEN m.frontier_key IS DISTINCT FROM m.max_key THEN m.last_claimed_at + m.job_interval
+            WHEN EXISTS (
+                SELECT
+                FROM bbm.batched_background_migration_jobs AS j
+                WHERE j.batched_background_migration_id = m.id
+                  AND j.finished_at IS NULL
+            ) THEN greatest(
+                m.last_claimed_at + m.job_interval,
+                (
+                    SELECT j.next_attempt_at
+                    FROM bbm.batched_background_migration_jobs AS j
+                    WHERE j.batched_background_migration_id = m.id
+                      AND j.status IN ('pending', 'failed')
+                      AND j.next_attempt_at > now() - @looked_ago::interval
+                    ORDER BY j.next_attempt_at
+                    LIMIT 1
+                )
+            )
+            WHEN m.remaining_predicate IS NOT NULL THEN m.last_claimed_at + m.pause
+        END
+    ) AS due_at
+) AS d
 WHERE m.status IN ('active', 'running')
   AND (
       m.work_name || ':' || m.work_checksum = ANY (@works::text[])
       OR (m.work_checksum IS NULL AND m.work_name = ANY (@work_names::text[]))
   )
-  AND (cardinality(@only_names::text[]) = 0 OR m.name = ANY (@only_names::text[]))
-  AND (m.on_hold_until IS NULL OR m.on_hold_until <= coalesce(sqlc.narg('now')::timestamptz, now()));
+  AND (cardinality(@only_names::text[]) = 0 OR m.name = ANY (@only_names::text[]));
 
 -- name: MigrationListFailed :many
 -- Which of these migrations have failed, by name.

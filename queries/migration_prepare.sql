@@ -1,8 +1,9 @@
 -- name: MigrationListUnprepared :many
--- Active migrations without bounds whose work the caller has: in the pinned version, or by name where none is pinned yet.
+-- Active migrations without bounds whose work the caller has, in the pinned version or by name where none is pinned yet, and which wait for no older
+-- transaction. An empty list of names stands for all. The caller skips what it has just found locked.
 -- Called by: runner.(*Executor).lookAround.
--- Index: batched_background_migrations_claimable_idx.
--- Locks: nothing.
+-- Index: batched_background_migrations_unfinished_idx.
+-- Locks: nothing; the lock table is read once, and only where one waits.
 SELECT *
 FROM bbm.batched_background_migrations AS m
 WHERE m.status = 'active'
@@ -12,7 +13,9 @@ WHERE m.status = 'active'
       OR (m.work_checksum IS NULL AND m.work_name = ANY (@work_names::text[]))
   )
   AND (cardinality(@only_names::text[]) = 0 OR m.name = ANY (@only_names::text[]))
+  AND m.id <> ALL (@skipped_ids::bigint[])
   AND (m.on_hold_until IS NULL OR m.on_hold_until <= coalesce(sqlc.narg('now')::timestamptz, now()))
+  AND CASE WHEN cardinality(m.awaited_transactions) > 0 THEN NOT m.awaited_transactions && (SELECT bbm.open_transactions()) ELSE true END
 ORDER BY m.id
 LIMIT 100;
 
@@ -75,16 +78,17 @@ WHERE m.id = @migration_id
   AND m.work_checksum = @work_checksum::text
   AND m.row_set IS NULL;
 
--- name: MigrationAwait :exec
--- Notes the transactions that must end before the upper bound is fixed.
+-- name: MigrationAwait :one
+-- Notes the transactions that must end before the upper bound is fixed, and returns them; none: all have ended.
 -- Called by: runner.(*Executor).prepareOne, which holds the row of the migration.
 -- Index: batched_background_migrations_pkey.
 -- Locks: the row of the migration, until commit.
 UPDATE bbm.batched_background_migrations AS m
 SET
-    awaited_transactions = @awaited_transactions::text[],
+    awaited_transactions = bbm.still_awaited(m.awaited_transactions),
     updated_at = now()
-WHERE m.id = @migration_id;
+WHERE m.id = @migration_id
+RETURNING coalesce(m.awaited_transactions, '{}')::text[] AS awaited_transactions;
 
 -- name: MigrationBound :one
 -- Fixes the upper bound, once. No row: it is fixed. Raises BBM02 where the last key was that of another table: asked behind the query for it, whose lock

@@ -64,19 +64,23 @@ WHERE v.batched_background_migration_id = @migration_id
 ORDER BY v.pass
 FOR UPDATE SKIP LOCKED;
 
--- name: VerificationAwait :exec
--- Notes the transactions that must end before a walk begins, or begins again by another version of the work.
+-- name: VerificationAwait :one
+-- Notes the transactions that must end before a walk begins, or begins again by another version of the work, and returns them; none: all have ended.
 -- Called by: runner.(*Executor).beginWalk, which holds the row of the walk.
 -- Index: batched_background_migration_verifications_pkey.
 -- Locks: the row of the walk, until commit.
 UPDATE bbm.batched_background_migration_verifications AS v
 SET
-    awaited_transactions = @awaited_transactions::text[],
+    awaited_transactions = bbm.still_awaited(
+        -- Those noted for another version were open before its walk, and jobs may have run since.
+        CASE WHEN v.work_checksum = @work_checksum::text THEN v.awaited_transactions END
+    ),
     work_checksum = @work_checksum::text,
     statement = NULL,
     updated_at = now()
 WHERE v.batched_background_migration_id = @migration_id
-  AND v.pass = @pass;
+  AND v.pass = @pass
+RETURNING coalesce(v.awaited_transactions, '{}')::text[] AS awaited_transactions;
 
 -- name: VerificationBegin :one
 -- Begins a walk up to the present end of the table (none: it has no row), or begins it again where another version of the work was adopted.

@@ -121,7 +121,8 @@ func TestStatusFindsWhatAMigrationWaitsFor(t *testing.T) {
 	assert.Empty(t, f.waits())
 
 	do(other, "BEGIN")
-	open, err := queries.TransactionListOpen(ctx, f.Conn)
+	var open []string
+	err = f.Conn.QueryRow(ctx, `SELECT bbm.open_transactions()`).Scan(&open)
 	require.NoError(t, err)
 	f.exec(`UPDATE bbm.batched_background_migrations SET awaited_transactions = $1`, open)
 	var pid int

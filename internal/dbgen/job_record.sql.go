@@ -102,7 +102,7 @@ type JobFailRow struct {
 }
 
 // Ends the attempt of a running job with its exception, and fails the migration when that was the last attempt or the failure is fatal.
-// exception_place says in words where: on which row, by which constraint, or nothing. The answer has the migration's code and message where it failed.
+// exception_place says in words where: on which row, by which constraint, or nothing. The answer has the code and the message of the migration where it failed.
 // No row: the job is no longer ours (fenced off). The wait before the next attempt doubles from retry_base to retry_limit, jittered by half.
 // Called by: runner.(*Executor).record.
 // Index: batched_background_migration_jobs_pkey, batched_background_migrations_pkey.

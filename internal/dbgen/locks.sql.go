@@ -78,7 +78,7 @@ type RunnerAnnounceWorksRow struct {
 // Shows to `status` which works of unfinished migrations this runner has: "name:checksum", or "name:" where no version is pinned yet; and which it has
 // that are broken: "name:broken".
 // Called by: runner.(*Executor).lookAround, runner.(*Executor).announceWorks.
-// Index: batched_background_migrations_claimable_idx.
+// Index: batched_background_migrations_unfinished_idx.
 // Locks: advisory (1650617603, work_lock_key), shared, until the end of the session.
 func (q *Queries) RunnerAnnounceWorks(ctx context.Context, db DBTX, arg RunnerAnnounceWorksParams) ([]RunnerAnnounceWorksRow, error) {
 	rows, err := db.Query(ctx, RunnerAnnounceWorks, arg.Works, arg.AnnouncedWorks)
@@ -120,12 +120,42 @@ SELECT pg_notify('bbm_wake', '')
 `
 
 // Tells idle runners to look at once and not at their next poll.
-// Called by: control.wake after each change, runner.(*Executor).wakeRunners when a slot is free, runner.(*Executor).bound.
+// Called by: control.wake after each change, runner.(*Executor).bound.
 // The function bbm.enqueue does the same.
 // Index: none.
 // Locks: nothing.
 func (q *Queries) RunnersWake(ctx context.Context, db DBTX) error {
 	_, err := db.Exec(ctx, RunnersWake)
+	return err
+}
+
+const RunnersWakeOthers = `-- name: RunnersWakeOthers :exec
+SELECT pg_notify('bbm_wake', '')
+FROM (
+    SELECT
+    FROM bbm.batched_background_migrations AS m
+    WHERE m.status IN ('active', 'running')
+      AND (m.on_hold_until IS NULL OR m.on_hold_until <= now())
+      AND (
+          m.work_name || ':' || coalesce(m.work_checksum, '') <> ALL ($1::text[])
+          OR (cardinality($2::text[]) > 0 AND m.name <> ALL ($2::text[]))
+      )
+    LIMIT 1
+) AS other_migration
+`
+
+type RunnersWakeOthersParams struct {
+	Works     []string
+	OnlyNames []string
+}
+
+// Tells idle runners that a slot is free, where there are migrations which the caller, who has found nothing more to do, has no work for (works:
+// "name:checksum", or "name:" where no version is pinned yet) or leaves to others.
+// Called by: runner.(*Executor).releaseSlot.
+// Index: batched_background_migrations_unfinished_idx.
+// Locks: nothing.
+func (q *Queries) RunnersWakeOthers(ctx context.Context, db DBTX, arg RunnersWakeOthersParams) error {
+	_, err := db.Exec(ctx, RunnersWakeOthers, arg.Works, arg.OnlyNames)
 	return err
 }
 
@@ -206,44 +236,4 @@ SELECT pg_advisory_xact_lock((1650617602::bigint << 32) | $1::bigint)
 func (q *Queries) TableLock(ctx context.Context, db DBTX, rootTableOid int64) error {
 	_, err := db.Exec(ctx, TableLock, rootTableOid)
 	return err
-}
-
-const TransactionListOpen = `-- name: TransactionListOpen :many
-SELECT l.virtualxid::text AS open_transaction
-FROM pg_catalog.pg_locks AS l
-JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
-WHERE l.locktype = 'virtualxid'
-  AND l.granted
-  AND l.mode = 'ExclusiveLock'
-  AND l.pid <> pg_backend_pid()
-  AND a.datname = current_database()
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum AS v WHERE v.pid = l.pid)
-UNION ALL
-SELECT ('prepared ' || p.transaction::text)::text
-FROM pg_catalog.pg_prepared_xacts AS p
-WHERE p.database = current_database()
-`
-
-// The transactions of this database that are in progress, prepared ones included, but for ours and for vacuums.
-// Called by: runner.(*Executor).awaitTransactions, runner.(*Executor).stillWaits, runner.(*Executor).beginWalk.
-// Index: none; reads the lock table once.
-// Locks: nothing.
-func (q *Queries) TransactionListOpen(ctx context.Context, db DBTX) ([]string, error) {
-	rows, err := db.Query(ctx, TransactionListOpen)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []string{}
-	for rows.Next() {
-		var open_transaction string
-		if err := rows.Scan(&open_transaction); err != nil {
-			return nil, err
-		}
-		items = append(items, open_transaction)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }

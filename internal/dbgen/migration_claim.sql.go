@@ -10,41 +10,6 @@ import (
 	"time"
 )
 
-const MigrationCountUnsettled = `-- name: MigrationCountUnsettled :one
-SELECT count(*)::bigint AS migrations
-FROM bbm.batched_background_migrations AS m
-WHERE m.status IN ('active', 'running')
-  AND (
-      m.work_name || ':' || m.work_checksum = ANY ($1::text[])
-      OR (m.work_checksum IS NULL AND m.work_name = ANY ($2::text[]))
-  )
-  AND (cardinality($3::text[]) = 0 OR m.name = ANY ($3::text[]))
-  AND (m.on_hold_until IS NULL OR m.on_hold_until <= coalesce($4::timestamptz, now()))
-`
-
-type MigrationCountUnsettledParams struct {
-	Works     []string
-	WorkNames []string
-	OnlyNames []string
-	Now       *time.Time
-}
-
-// How many migrations the caller could still bring forward: with works that it has (or unpinned ones by name), not paused, on hold or ended.
-// Called by: runner.(*Executor).isSettled.
-// Index: batched_background_migrations_claimable_idx.
-// Locks: nothing.
-func (q *Queries) MigrationCountUnsettled(ctx context.Context, db DBTX, arg MigrationCountUnsettledParams) (int64, error) {
-	row := db.QueryRow(ctx, MigrationCountUnsettled,
-		arg.Works,
-		arg.WorkNames,
-		arg.OnlyNames,
-		arg.Now,
-	)
-	var migrations int64
-	err := row.Scan(&migrations)
-	return migrations, err
-}
-
 const MigrationFinish = `-- name: MigrationFinish :one
 WITH locked_migration AS (
     SELECT m.id, m.status
@@ -146,68 +111,109 @@ func (q *Queries) MigrationHold(ctx context.Context, db DBTX, arg MigrationHoldP
 }
 
 const MigrationListClaimable = `-- name: MigrationListClaimable :many
-SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, remaining_predicate, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at, verified_at, verified_rows, verified_statement, row_set
-FROM bbm.batched_background_migrations AS m
-WHERE m.status IN ('active', 'running')
-  AND m.max_key IS NOT NULL
-  AND m.work_name || ':' || m.work_checksum = ANY ($1::text[])
-  AND (cardinality($2::text[]) = 0 OR m.name = ANY ($2::text[]))
-  AND (m.on_hold_until IS NULL OR m.on_hold_until <= coalesce($3::timestamptz, now()))
+WITH executing_migration AS MATERIALIZED (
+    SELECT o.id, o.root_table_oid
+    FROM bbm.batched_background_migration_jobs AS j
+    CROSS JOIN LATERAL (
+        SELECT u.id, u.root_table_oid
+        FROM bbm.batched_background_migrations AS u
+        WHERE u.id = j.batched_background_migration_id
+        LIMIT 1
+    ) AS o
+    WHERE j.status = 'running'
+      AND j.slot IS NOT NULL
+)
+
+SELECT m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set
+FROM (
+    -- Sorted first, so that what costs more is asked only until enough are found.
+    SELECT c.id, c.name, c.work_name, c.work_checksum, c.arguments, c.table_name, c.table_oid, c.root_table_oid, c.cursor_columns, c.remaining_predicate, c.awaited_transactions, c.max_key, c.frontier_key, c.batch_size, c.sub_batch_size, c.learned_sub_batch_size, c.asynchronous_commit, c.job_interval, c.pause, c.max_attempts, c.parallelism, c.on_row_error, c.quarantine_limit, c.quarantined_rows, c.status, c.failure_error_code, c.failure_message, c.on_hold_until, c.hold_reason, c.total_tuple_count, c.succeeded_jobs, c.processed_rows, c.affected_rows, c.last_claimed_at, c.enqueued_by, c.created_at, c.updated_at, c.started_at, c.finished_at, c.verified_at, c.verified_rows, c.verified_statement, c.row_set
+    FROM bbm.batched_background_migrations AS c
+    WHERE c.status IN ('active', 'running')
+      AND c.max_key IS NOT NULL
+      AND c.work_name || ':' || c.work_checksum = ANY ($1::text[])
+      AND (cardinality($2::text[]) = 0 OR c.name = ANY ($2::text[]))
+      AND c.id <> ALL ($3::bigint[])
+      AND (c.on_hold_until IS NULL OR c.on_hold_until <= coalesce($4::timestamptz, now()))
+    ORDER BY c.last_claimed_at NULLS FIRST, c.id
+) AS m
+WHERE NOT EXISTS (
+    SELECT
+    FROM bbm.batched_background_migrations AS o
+    WHERE o.root_table_oid = m.root_table_oid
+      AND o.status = 'running'
+      AND o.id <> m.id
+)
+  -- One that was paused keeps its table until its last sub-batch has ended.
   AND NOT EXISTS (
       SELECT
-      FROM bbm.batched_background_migrations AS o
-      WHERE o.root_table_oid = m.root_table_oid
-        AND o.status = 'running'
-        AND o.id <> m.id
+      FROM executing_migration AS x
+      WHERE x.root_table_oid = m.root_table_oid
+        AND x.id <> m.id
   )
-  AND (
-      (
-          (m.last_claimed_at IS NULL OR m.last_claimed_at + m.job_interval <= coalesce($3::timestamptz, now()))
-          AND (
-              m.frontier_key IS DISTINCT FROM m.max_key
-              OR EXISTS (
-                  SELECT
+  AND CASE
+      WHEN m.frontier_key IS DISTINCT FROM m.max_key OR EXISTS (
+          SELECT
+          FROM bbm.batched_background_migration_jobs AS j
+          WHERE j.batched_background_migration_id = m.id
+            AND j.finished_at IS NULL
+      )
+          THEN (m.last_claimed_at IS NULL OR m.last_claimed_at + m.job_interval <= coalesce($4::timestamptz, now()))
+              AND (
+                  m.frontier_key IS DISTINCT FROM m.max_key
+                  OR EXISTS (
+                      SELECT
+                      FROM bbm.batched_background_migration_jobs AS j
+                      WHERE j.batched_background_migration_id = m.id
+                        AND j.status IN ('pending', 'failed')
+                        AND j.next_attempt_at <= coalesce($4::timestamptz, now())
+                  )
+              )
+              AND m.parallelism > (
+                  SELECT count(*)
                   FROM bbm.batched_background_migration_jobs AS j
                   WHERE j.batched_background_migration_id = m.id
-                    AND j.status IN ('pending', 'failed')
-                    AND j.next_attempt_at <= coalesce($3::timestamptz, now())
+                    AND j.status = 'running'
+                    AND j.finished_at IS NULL
               )
-          )
-      )
-      OR (
-          m.frontier_key = m.max_key
-          -- A walk that proves it done rests between its pieces; there is nothing else to rest for.
-          AND (
-              m.remaining_predicate IS NULL
-              OR m.last_claimed_at IS NULL
-              OR m.last_claimed_at + m.pause <= coalesce($3::timestamptz, now())
-          )
-          AND NOT EXISTS (
-              SELECT
-              FROM bbm.batched_background_migration_jobs AS j
-              WHERE j.batched_background_migration_id = m.id
-                AND j.finished_at IS NULL
-          )
-      )
-  )
+      WHEN m.remaining_predicate IS NOT NULL
+          -- A walk that proves it done rests between its pieces, and waits at first for older transactions to end.
+          THEN (m.last_claimed_at IS NULL OR m.last_claimed_at + m.pause <= coalesce($4::timestamptz, now()))
+              AND NOT EXISTS (
+                  SELECT
+                  FROM bbm.batched_background_migration_verifications AS v
+                  WHERE v.batched_background_migration_id = m.id
+                    AND v.finished_at IS NULL
+                    AND v.statement IS NULL
+                    AND v.awaited_transactions && (SELECT bbm.open_transactions())
+              )
+      ELSE true
+  END
 ORDER BY m.last_claimed_at NULLS FIRST, m.id
 LIMIT 20
 `
 
 type MigrationListClaimableParams struct {
-	Works     []string
-	OnlyNames []string
-	Now       *time.Time
+	Works      []string
+	OnlyNames  []string
+	SkippedIds []int64
+	Now        *time.Time
 }
 
-// Migrations in which there is something to do now with a work that the caller has (works: "name:checksum"), least recently claimed first.
-// An empty list of names stands for all.
-// Called by: runner.(*Executor).lookAround.
-// Index: batched_background_migrations_claimable_idx, batched_background_migrations_running_root_table_idx; jobs by
-// batched_background_migration_jobs_waiting_idx and batched_background_migration_jobs_unsucceeded_idx.
-// Locks: nothing; what another claim can change in the meantime is checked again by MigrationLockClaimable.
+// Migrations in which there is something to do now with a work that the caller has (works: "name:checksum"), least recently claimed first: what is listed
+// can be claimed, but for races. An empty list of names stands for all. The caller skips what it has just found locked, or has tried.
+// Called by: runner.(*Executor).lookAround, runner.(*Executor).claim.
+// Index: batched_background_migrations_unfinished_idx, batched_background_migrations_running_root_table_idx, batched_background_migrations_pkey,
+// batched_background_migration_jobs_running_slot_idx, batched_background_migration_jobs_unsucceeded_idx,
+// batched_background_migration_jobs_waiting_idx, batched_background_migration_verifications_pkey.
+// Locks: nothing; the lock table is read once, and only where a proof waits. What a race can change is checked again by MigrationLockClaimable.
 func (q *Queries) MigrationListClaimable(ctx context.Context, db DBTX, arg MigrationListClaimableParams) ([]Migration, error) {
-	rows, err := db.Query(ctx, MigrationListClaimable, arg.Works, arg.OnlyNames, arg.Now)
+	rows, err := db.Query(ctx, MigrationListClaimable,
+		arg.Works,
+		arg.OnlyNames,
+		arg.SkippedIds,
+		arg.Now,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -295,6 +301,56 @@ func (q *Queries) MigrationListFailed(ctx context.Context, db DBTX, migrationIds
 			return nil, err
 		}
 		items = append(items, name)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const MigrationListLocked = `-- name: MigrationListLocked :many
+WITH free_migration AS MATERIALIZED (
+    SELECT m.id
+    FROM bbm.batched_background_migrations AS m
+    WHERE m.status IN ('active', 'running')
+    ORDER BY m.id
+    FOR SHARE SKIP LOCKED
+), locked_table AS MATERIALIZED (
+    SELECT l.relation
+    FROM pg_catalog.pg_locks AS l
+    WHERE l.locktype = 'relation'
+      AND l.mode = 'AccessExclusiveLock'
+      AND l.pid IS DISTINCT FROM pg_backend_pid()
+      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database())
+)
+
+SELECT m.id
+FROM bbm.batched_background_migrations AS m
+WHERE m.status IN ('active', 'running')
+  AND (
+      m.id NOT IN (SELECT f.id FROM free_migration AS f)
+      OR m.table_oid IN (SELECT t.relation FROM locked_table AS t)
+  )
+`
+
+// Unfinished migrations of which others have locked the row, or the table so that it cannot even be read. Asked once one was met: so that a thousand need not
+// be tried one by one.
+// Called by: runner.(*Executor).postponeLocked.
+// Index: batched_background_migrations_unfinished_idx.
+// Locks: the rows that are free, until the end of the statement; the lock table is read once.
+func (q *Queries) MigrationListLocked(ctx context.Context, db DBTX) ([]int64, error) {
+	rows, err := db.Query(ctx, MigrationListLocked)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []int64{}
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -413,6 +469,92 @@ func (q *Queries) MigrationLockClaimable(ctx context.Context, db DBTX, arg Migra
 		&i.IsDue,
 		&i.IsTarget,
 	)
+	return i, err
+}
+
+const MigrationLookAhead = `-- name: MigrationLookAhead :one
+SELECT
+    (count(*) FILTER (WHERE m.on_hold_until IS NULL OR m.on_hold_until <= now()))::bigint AS unsettled,
+    coalesce(bool_or(
+        CASE
+            WHEN m.max_key IS NULL THEN cardinality(m.awaited_transactions) > 0
+            WHEN m.remaining_predicate IS NOT NULL THEN EXISTS (
+                SELECT
+                FROM bbm.batched_background_migration_verifications AS v
+                WHERE v.batched_background_migration_id = m.id
+                  AND v.finished_at IS NULL
+                  AND v.statement IS NULL
+                  AND cardinality(v.awaited_transactions) > 0
+            )
+        END
+    ), false)::boolean AS is_awaiting,
+    least(greatest(min(d.due_at) FILTER (WHERE d.due_at > now() - $1::interval) - now(), interval '0'), $2::interval)::interval AS due_in
+FROM bbm.batched_background_migrations AS m
+CROSS JOIN LATERAL (
+    SELECT greatest(
+        m.on_hold_until,
+        CASE
+            WHEN m.max_key IS NULL THEN NULL
+            WHEN m.frontier_key IS DISTINCT FROM m.max_key THEN m.last_claimed_at + m.job_interval
+            WHEN EXISTS (
+                SELECT
+                FROM bbm.batched_background_migration_jobs AS j
+                WHERE j.batched_background_migration_id = m.id
+                  AND j.finished_at IS NULL
+            ) THEN greatest(
+                m.last_claimed_at + m.job_interval,
+                (
+                    SELECT j.next_attempt_at
+                    FROM bbm.batched_background_migration_jobs AS j
+                    WHERE j.batched_background_migration_id = m.id
+                      AND j.status IN ('pending', 'failed')
+                      AND j.next_attempt_at > now() - $1::interval
+                    ORDER BY j.next_attempt_at
+                    LIMIT 1
+                )
+            )
+            WHEN m.remaining_predicate IS NOT NULL THEN m.last_claimed_at + m.pause
+        END
+    ) AS due_at
+) AS d
+WHERE m.status IN ('active', 'running')
+  AND (
+      m.work_name || ':' || m.work_checksum = ANY ($3::text[])
+      OR (m.work_checksum IS NULL AND m.work_name = ANY ($4::text[]))
+  )
+  AND (cardinality($5::text[]) = 0 OR m.name = ANY ($5::text[]))
+`
+
+type MigrationLookAheadParams struct {
+	LookedAgo time.Duration
+	AtMost    time.Duration
+	Works     []string
+	WorkNames []string
+	OnlyNames []string
+}
+
+type MigrationLookAheadRow struct {
+	Unsettled  int64
+	IsAwaiting bool
+	DueIn      time.Duration
+}
+
+// What an idle caller has before it: how many migrations it could still bring forward, with works that it has (or unpinned ones by name), not paused, on
+// hold or ended; whether one of them waits for older transactions; and how soon the next moment comes at which one is due by the clock: the end of a hold or
+// Called by: runner.(*Executor).lookAhead.
+// Index: batched_background_migrations_unfinished_idx, batched_background_migration_jobs_unsucceeded_idx, batched_background_migration_jobs_waiting_idx,
+// batched_background_migration_verifications_pkey.
+// Locks: nothing.
+func (q *Queries) MigrationLookAhead(ctx context.Context, db DBTX, arg MigrationLookAheadParams) (MigrationLookAheadRow, error) {
+	row := db.QueryRow(ctx, MigrationLookAhead,
+		arg.LookedAgo,
+		arg.AtMost,
+		arg.Works,
+		arg.WorkNames,
+		arg.OnlyNames,
+	)
+	var i MigrationLookAheadRow
+	err := row.Scan(&i.Unsettled, &i.IsAwaiting, &i.DueIn)
 	return i, err
 }
 

@@ -11,26 +11,24 @@ import (
 	"time"
 )
 
-const MigrationAwait = `-- name: MigrationAwait :exec
+const MigrationAwait = `-- name: MigrationAwait :one
 UPDATE bbm.batched_background_migrations AS m
 SET
-    awaited_transactions = $1::text[],
+    awaited_transactions = bbm.still_awaited(m.awaited_transactions),
     updated_at = now()
-WHERE m.id = $2
+WHERE m.id = $1
+RETURNING coalesce(m.awaited_transactions, '{}')::text[] AS awaited_transactions
 `
 
-type MigrationAwaitParams struct {
-	AwaitedTransactions []string
-	MigrationID         int64
-}
-
-// Notes the transactions that must end before the upper bound is fixed.
+// Notes the transactions that must end before the upper bound is fixed, and returns them; none: all have ended.
 // Called by: runner.(*Executor).prepareOne, which holds the row of the migration.
 // Index: batched_background_migrations_pkey.
 // Locks: the row of the migration, until commit.
-func (q *Queries) MigrationAwait(ctx context.Context, db DBTX, arg MigrationAwaitParams) error {
-	_, err := db.Exec(ctx, MigrationAwait, arg.AwaitedTransactions, arg.MigrationID)
-	return err
+func (q *Queries) MigrationAwait(ctx context.Context, db DBTX, migrationID int64) ([]string, error) {
+	row := db.QueryRow(ctx, MigrationAwait, migrationID)
+	var awaited_transactions []string
+	err := row.Scan(&awaited_transactions)
+	return awaited_transactions, err
 }
 
 const MigrationBound = `-- name: MigrationBound :one
@@ -122,27 +120,32 @@ WHERE m.status = 'active'
       OR (m.work_checksum IS NULL AND m.work_name = ANY ($2::text[]))
   )
   AND (cardinality($3::text[]) = 0 OR m.name = ANY ($3::text[]))
-  AND (m.on_hold_until IS NULL OR m.on_hold_until <= coalesce($4::timestamptz, now()))
+  AND m.id <> ALL ($4::bigint[])
+  AND (m.on_hold_until IS NULL OR m.on_hold_until <= coalesce($5::timestamptz, now()))
+  AND CASE WHEN cardinality(m.awaited_transactions) > 0 THEN NOT m.awaited_transactions && (SELECT bbm.open_transactions()) ELSE true END
 ORDER BY m.id
 LIMIT 100
 `
 
 type MigrationListUnpreparedParams struct {
-	Works     []string
-	WorkNames []string
-	OnlyNames []string
-	Now       *time.Time
+	Works      []string
+	WorkNames  []string
+	OnlyNames  []string
+	SkippedIds []int64
+	Now        *time.Time
 }
 
-// Active migrations without bounds whose work the caller has: in the pinned version, or by name where none is pinned yet.
+// Active migrations without bounds whose work the caller has, in the pinned version or by name where none is pinned yet, and which wait for no older
+// transaction. An empty list of names stands for all. The caller skips what it has just found locked.
 // Called by: runner.(*Executor).lookAround.
-// Index: batched_background_migrations_claimable_idx.
-// Locks: nothing.
+// Index: batched_background_migrations_unfinished_idx.
+// Locks: nothing; the lock table is read once, and only where one waits.
 func (q *Queries) MigrationListUnprepared(ctx context.Context, db DBTX, arg MigrationListUnpreparedParams) ([]Migration, error) {
 	rows, err := db.Query(ctx, MigrationListUnprepared,
 		arg.Works,
 		arg.WorkNames,
 		arg.OnlyNames,
+		arg.SkippedIds,
 		arg.Now,
 	)
 	if err != nil {

@@ -31,6 +31,8 @@ FROM (
     VALUES
     ('bbm.assert_fence(boolean)'),
     ('bbm.assert_target(text, oid)'),
+    ('bbm.open_transactions()'),
+    ('bbm.still_awaited(text[])'),
     ('bbm.work_lock_key(text, text)'),
     ('bbm.maintain_log(integer)'),
     ('bbm.forget_jobs(integer)')

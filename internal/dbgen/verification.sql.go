@@ -83,36 +83,36 @@ func (q *Queries) MigrationProve(ctx context.Context, db DBTX, arg MigrationProv
 	return i, err
 }
 
-const VerificationAwait = `-- name: VerificationAwait :exec
+const VerificationAwait = `-- name: VerificationAwait :one
 UPDATE bbm.batched_background_migration_verifications AS v
 SET
-    awaited_transactions = $1::text[],
-    work_checksum = $2::text,
+    awaited_transactions = bbm.still_awaited(
+        -- Those noted for another version were open before its walk, and jobs may have run since.
+        CASE WHEN v.work_checksum = $1::text THEN v.awaited_transactions END
+    ),
+    work_checksum = $1::text,
     statement = NULL,
     updated_at = now()
-WHERE v.batched_background_migration_id = $3
-  AND v.pass = $4
+WHERE v.batched_background_migration_id = $2
+  AND v.pass = $3
+RETURNING coalesce(v.awaited_transactions, '{}')::text[] AS awaited_transactions
 `
 
 type VerificationAwaitParams struct {
-	AwaitedTransactions []string
-	WorkChecksum        string
-	MigrationID         int64
-	Pass                int32
+	WorkChecksum string
+	MigrationID  int64
+	Pass         int32
 }
 
-// Notes the transactions that must end before a walk begins, or begins again by another version of the work.
+// Notes the transactions that must end before a walk begins, or begins again by another version of the work, and returns them; none: all have ended.
 // Called by: runner.(*Executor).beginWalk, which holds the row of the walk.
 // Index: batched_background_migration_verifications_pkey.
 // Locks: the row of the walk, until commit.
-func (q *Queries) VerificationAwait(ctx context.Context, db DBTX, arg VerificationAwaitParams) error {
-	_, err := db.Exec(ctx, VerificationAwait,
-		arg.AwaitedTransactions,
-		arg.WorkChecksum,
-		arg.MigrationID,
-		arg.Pass,
-	)
-	return err
+func (q *Queries) VerificationAwait(ctx context.Context, db DBTX, arg VerificationAwaitParams) ([]string, error) {
+	row := db.QueryRow(ctx, VerificationAwait, arg.WorkChecksum, arg.MigrationID, arg.Pass)
+	var awaited_transactions []string
+	err := row.Scan(&awaited_transactions)
+	return awaited_transactions, err
 }
 
 const VerificationBegin = `-- name: VerificationBegin :one

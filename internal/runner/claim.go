@@ -37,52 +37,73 @@ type claimedJob struct {
 	hasLeaked bool
 }
 
-// claim starts a job of the first migration that has one. busy without a job: a migration has been finished, failed or held, or its proof brought
-// forward.
-func (e *Executor) claim(ctx context.Context, claimable []dbgen.Migration) (job *claimedJob, result stepResult, err error) {
-	for _, m := range claimable {
-		if time.Now().Before(e.postponed[m.ID]) {
-			continue
-		}
-		job, one, err := e.claimFrom(ctx, m)
-		if err != nil {
-			return nil, idle, err
-		}
-		if job != nil {
-			return job, busy, nil
-		}
-		result = max(result, one)
+// claim starts a job of the first migration that has one. Busy without a job: a migration has been finished, failed or held, or its proof brought
+// forward. Where races have taken all that were listed, those behind them have their turn at once.
+//
+// Locks of others are waited for no longer than LockTimeout in all, so that no number of migrations that are locked keeps the others waiting for long.
+func (e *Executor) claim(ctx context.Context, claimable []dbgen.Migration) (job *claimedJob, isBusy bool, err error) {
+	if err := e.waitForLocks(ctx, e.config.LockTimeout); err != nil {
+		return nil, false, err
 	}
-	return nil, result, nil
+	var tried []int64
+	for len(claimable) > 0 && !isBusy {
+		for _, m := range claimable {
+			if e.isPostponed(m.ID) {
+				continue
+			}
+			job, one, err := e.claimFrom(ctx, m)
+			if err != nil || job != nil {
+				return job, job != nil, err
+			}
+			isBusy = isBusy || one
+			tried = append(tried, m.ID)
+		}
+		claimable, err = e.queries.MigrationListClaimable(ctx, e.conn, e.listClaimable(tried))
+		if err != nil {
+			return nil, false, fmt.Errorf("list claimable migrations: %w", err)
+		}
+	}
+	return nil, isBusy, nil
+}
+
+// listClaimable asks for what can be claimed, but for what was found locked or has been tried in this turn.
+func (e *Executor) listClaimable(tried []int64) dbgen.MigrationListClaimableParams {
+	return dbgen.MigrationListClaimableParams{Works: e.works, OnlyNames: e.config.Only, SkippedIds: append(e.stillPostponed(), tried...)}
 }
 
 // claimFrom claims in one transaction and two round trips: the first locks the table and the migration, starts a waiting job that is due and finds
 // the end of a new one at the frontier as we have seen it; the second cuts the new job, or finishes the migration, and commits. With the end of a job those of
 // its sub-batches are found.
-func (e *Executor) claimFrom(ctx context.Context, m dbgen.Migration) (claimed *claimedJob, result stepResult, err error) {
+func (e *Executor) claimFrom(ctx context.Context, m dbgen.Migration) (claimed *claimedJob, isBusy bool, err error) {
 	_, isRemembered := e.targets[m.ID]
+	began := time.Now()
 	c, err := e.equip(ctx, m)
 	if err == nil {
-		claimed, result, err = e.claimEquipped(ctx, c)
+		claimed, isBusy, err = e.claimEquipped(ctx, c)
 	}
 	if rollbackErr := e.rollback(); rollbackErr != nil {
-		return nil, idle, errJoin(rollbackErr, err)
+		return nil, false, errJoin(rollbackErr, err)
+	}
+	isContention := classify(err, failure{}) == kindContention
+	if isContention {
+		if err := e.waitForLocks(ctx, max(instant, e.lockWait-time.Since(began))); err != nil {
+			return nil, false, err
+		}
 	}
 	switch {
 	case err == nil:
-		return claimed, result, nil
-	case classify(err, failure{}) == kindContention && !errors.Is(err, ErrJobEndpointNotFound) && !isOfWork(err):
+		delete(e.postponed, m.ID)
+		return claimed, isBusy, nil
+	case isContention && !errors.Is(err, ErrJobEndpointNotFound) && !isOfWork(err):
 		// Another claim on the table, or somebody holds the migration's row: others need not wait for it.
-		e.postponed[m.ID] = time.Now().Add(setAsideHold)
-		e.log.Warn("migration postponed: it is locked by others", "migration", m.Name, "error", err, "for", setAsideHold)
-		return nil, idle, nil
+		return nil, false, e.postpone(ctx, m, err)
 	case errors.Is(err, ErrJobEndpointNotFound) && c.ID == 0 && e.cutSmaller(m, err): // not the search of a waiting job
-		return nil, busy, nil
+		return nil, true, nil
 	case isRemembered && isDefinition(err):
 		delete(e.targets, m.ID) // the table is not what we remember: the next look tells what it is
-		return nil, busy, nil
+		return nil, true, nil
 	}
-	return nil, busy, e.setAside(ctx, m, fmt.Errorf("claim: %w", err))
+	return nil, true, e.setAside(ctx, m, fmt.Errorf("claim: %w", err))
 }
 
 // equip finds what it takes to execute a migration's jobs. The table is looked up once per connection.
@@ -118,18 +139,18 @@ func (e *Executor) equip(ctx context.Context, m dbgen.Migration) (*claimedJob, e
 }
 
 // claimEquipped leaves a transaction open where there is nothing to commit.
-func (e *Executor) claimEquipped(ctx context.Context, c *claimedJob) (claimed *claimedJob, result stepResult, err error) {
+func (e *Executor) claimEquipped(ctx context.Context, c *claimedJob) (claimed *claimedJob, isBusy bool, err error) {
 	seen := c.migration
 	locked, waiting, ends, err := e.lockForClaim(ctx, c)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, idle, nil
+		return nil, false, nil
 	}
 	if isLocked := locked.Migration.ID != 0; err != nil && (!isLocked || locked.IsTarget) {
-		return nil, idle, err
+		return nil, false, err
 	}
 	c.migration = locked.Migration
 	if !locked.IsTarget { // whatever else is wrong
-		return nil, idle, &work.DefinitionError{
+		return nil, false, &work.DefinitionError{
 			Code:    dbgen.BBMMigrationFailureCodeInvalidTable,
 			Message: c.migration.TableName + " is not the table that the migration was enqueued for: it was renamed, dropped or made again; cancel this one and enqueue again",
 		}
@@ -142,21 +163,21 @@ func (e *Executor) claimEquipped(ctx context.Context, c *claimedJob) (claimed *c
 		case c.Pass > 0 && c.statements.ForPasses() != nil:
 			c.statements = c.statements.ForPasses()
 		}
-		return c, busy, e.commitClaim(ctx, c, false)
+		return c, true, e.commitClaim(ctx, c, false)
 	}
 	if ends.ahead != nil && locked.IsDue && locked.RunningJobs < int64(c.migration.Parallelism) {
 		if !sameKey(seen.FrontierKey, c.migration.FrontierKey) {
-			return nil, busy, nil // another has cut in the meantime: look again
+			return nil, true, nil // another has cut in the meantime: look again
 		}
 		c.ends = ends
-		return c, busy, e.commitClaim(ctx, c, true)
+		return c, true, e.commitClaim(ctx, c, true)
 	}
 	if c.migration.RemainingPredicate != nil && c.migration.VerifiedAt == nil && c.statements.ForPasses() != nil {
-		result, err = e.prove(ctx, c)
-		return nil, result, err
+		isBusy, err = e.prove(ctx, c)
+		return nil, isBusy, err
 	}
-	result, err = e.finish(ctx, c.migration)
-	return nil, result, err
+	isBusy, err = e.finish(ctx, c.migration)
+	return nil, isBusy, err
 }
 
 // cutSmaller halves the jobs to be cut of a migration whose boundary query takes too long, so that it comes to an end. It reports whether that is
@@ -170,20 +191,20 @@ func (e *Executor) cutSmaller(m dbgen.Migration, err error) bool {
 	return true
 }
 
-// finish ends a migration of which nothing is left, and that asks for no walk, and commits; idle when something is.
-func (e *Executor) finish(ctx context.Context, m dbgen.Migration) (stepResult, error) {
+// finish ends a migration of which nothing is left, and that asks for no walk, and commits; it reports whether that was so.
+func (e *Executor) finish(ctx context.Context, m dbgen.Migration) (isFinished bool, err error) {
 	finished, err := e.queries.MigrationFinish(ctx, e.conn, dbgen.MigrationFinishParams{MigrationID: m.ID, ChangedBy: e.identity})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return idle, nil
+		return false, nil
 	}
 	if err == nil {
 		_, err = e.conn.Exec(ctx, "COMMIT")
 	}
 	if err != nil {
-		return idle, fmt.Errorf("finish migration: %w", err)
+		return false, fmt.Errorf("finish migration: %w", err)
 	}
 	logFinished(e.log.With("migration", m.Name), finished.VerifiedAt, finished.QuarantinedRows)
-	return busy, nil
+	return true, nil
 }
 
 // logFinished tells what a finished migration rests on; provedAt is nil for one that asks for no proof.

@@ -16,21 +16,13 @@ import (
 )
 
 const (
-	// idleLimit bounds the back-off while idle, as a multiple of the poll interval.
-	idleLimit = 6
 	// The back-off while connections fail or do not last doubles from reconnectBase to reconnectLimit.
 	reconnectBase  = 100 * time.Millisecond
 	reconnectLimit = 10 * time.Second
-	// ownLockTimeout bounds the waits for rows of our own tables, which are held for moments, and for the table where a statement is prepared, which is
-	// before its transaction; those of a sub-batch have a limit of their own, and where that is short these are at most ownLockTimes as long.
-	ownLockTimeout = 5 * time.Second
-	ownLockTimes   = 10
 	// recordTimeout is how long an ending may take to be recorded once the work has been cancelled.
 	recordTimeout = 15 * time.Second
 	// commitGrace is how long a statement that may commit goes on after a stop, and a sub-batch's commit after that of the sub-batch.
 	commitGrace = 10 * time.Second
-	// waitingInterval is the first wait for a migration's older transactions to end: most last milliseconds. It doubles.
-	waitingInterval = 50 * time.Millisecond
 )
 
 // errConnectionLost is returned when the connection cannot be used any more: nothing may go on from memory.
@@ -53,17 +45,19 @@ type Executor struct {
 // connected is what an executor knows through its present connection, and forgets with it.
 type connected struct {
 	conn         *pgx.Conn
-	slot         int32 // 0: none
-	usedSlot     bool  // a job was executed in it
-	isBusy       bool  // the last step found something to do
-	isWell       bool  // it has been of use
+	slot         int32     // 0: none
+	usedSlot     bool      // a job was executed in it
+	isBusy       bool      // the last step found something to do
+	workedAt     time.Time // when a step found something to do last
+	isWell       bool      // it has been of use
 	announced    []string
 	pinned       pinned
 	targets      map[int64]*work.Statements // by migration
 	halvings     map[int64]int              // by migration: how often its batch size is halved for now
 	climbs       map[int64]*climb           // by migration: what is known of the sizes of its sub-batches
 	walks        map[int64]*work.PieceSize  // by migration: how much of a walk over what remains is read at once
-	postponed    map[int64]time.Time        // by migration: until when it is not tried, since its row is locked by others
+	postponed    map[int64]postponement     // by migration
+	lockWait     time.Duration              // how long a statement of the session waits for a lock
 	locked       map[int64]bool             // by job: that it has lost its runner and is locked by others, of which the log tells once
 	ended        *claimedJob                // done, but its success is not recorded yet
 	recoveredAt  time.Time
@@ -121,8 +115,8 @@ func (e *Executor) connect(ctx context.Context) error {
 		return lost(err)
 	}
 	e.connected = connected{
-		conn: conn, announced: []string{}, targets: make(map[int64]*work.Statements), halvings: make(map[int64]int),
-		postponed: make(map[int64]time.Time), locked: make(map[int64]bool), walks: make(map[int64]*work.PieceSize),
+		conn: conn, lockWait: e.config.LockTimeout, announced: []string{}, targets: make(map[int64]*work.Statements), halvings: make(map[int64]int),
+		postponed: make(map[int64]postponement), locked: make(map[int64]bool), walks: make(map[int64]*work.PieceSize),
 		climbs: make(map[int64]*climb),
 	}
 	return nil
@@ -158,11 +152,12 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 		return e.standBy(ctx)
 	}
 	defer e.recordEnded()
-	idleFor, waitFor := e.config.PollInterval, waitingInterval
+	var rests patience
 	for ctx.Err() == nil {
 		wake := e.runner.wake.next()
-		result, err := e.step(ctx, workCtx)
-		e.isBusy = result == busy && err == nil
+		began := time.Now()
+		isBusy, err := e.step(ctx, workCtx)
+		e.isBusy = isBusy && err == nil
 		if isReadOnly(err) {
 			err = errJoin(ErrReadOnly, err)
 		}
@@ -183,22 +178,18 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 			e.log.Debug("idle", "reason", err)
 		case err != nil:
 			e.log.Error("step failed", "error", err)
-		case result == busy:
-			idleFor, waitFor = e.config.PollInterval, waitingInterval
+		case isBusy:
+			rests, e.workedAt = patience{}, time.Now()
 			continue
 		default:
 			e.log.Debug("nothing to do")
 		}
-		wait := jitter(idleFor)
-		if result == waiting {
-			wait = min(wait, jitter(waitFor))
-			waitFor = min(2*waitFor, e.config.PollInterval)
-		} else if e.config.UntilIdle && (err == nil || errors.Is(err, ErrLockInUse)) {
-			settled, err := e.isSettled(ctx)
-			if err != nil {
-				return lost(err)
+		var ahead *dbgen.MigrationLookAheadRow
+		if isSlotless := errors.Is(err, ErrLockInUse); err == nil || isSlotless && e.config.UntilIdle {
+			if ahead, err = e.lookAhead(ctx, began); err != nil {
+				return err
 			}
-			if settled {
+			if e.config.UntilIdle && ahead.Unsettled == 0 {
 				if err := e.runner.settled(ctx, e.conn); err != nil && e.conn.IsClosed() {
 					return lost(err)
 				} else if err != nil {
@@ -207,13 +198,12 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 				return nil
 			}
 		}
-		idleFor = min(idleFor*3/2, idleLimit*e.config.PollInterval)
-		woken, err := e.rest(ctx, wait, wake)
+		woken, err := e.rest(ctx, rests.sleep(e.config.PollInterval, ahead, e.isWorking()), wake)
 		if err != nil {
 			return err
 		}
 		if woken {
-			idleFor = e.config.PollInterval
+			rests = patience{}
 		}
 	}
 	return nil
@@ -231,17 +221,6 @@ func (e *Executor) standBy(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// isSettled tells whether no migration whose work this runner has can be brought forward any more, by it or by another runner.
-func (e *Executor) isSettled(ctx context.Context) (bool, error) {
-	unsettled, err := e.queries.MigrationCountUnsettled(ctx, e.conn, dbgen.MigrationCountUnsettledParams{
-		Works: e.works, WorkNames: e.names, OnlyNames: e.config.Only,
-	})
-	if err != nil {
-		return false, fmt.Errorf("look for unsettled migrations: %w", err)
-	}
-	return unsettled == 0, nil
 }
 
 // endure passes on an error that ends the session, or comes of a stop. Any other is about one slot, one job or one migration: it is logged, and all others

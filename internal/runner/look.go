@@ -16,7 +16,7 @@ type surroundings struct {
 	server       dbgen.ServerCheckRow
 	fleet        dbgen.FleetSettings
 	runningSlots []int32           // with a running job, above the present number of slots too
-	unprepared   []dbgen.Migration // without bounds
+	unprepared   []dbgen.Migration // without bounds, and ready to get them
 	claimable    []dbgen.Migration // with something to do, least recently claimed first
 }
 
@@ -47,8 +47,8 @@ func (e *Executor) look(ctx context.Context) (s surroundings, err error) {
 		p          pipeline
 		succeed    dbgen.JobSucceedParams
 		offers     = dbgen.RunnerAnnounceWorksParams{Works: e.offers, AnnouncedWorks: e.announced}
-		unprepared = dbgen.MigrationListUnpreparedParams{Works: e.works, WorkNames: e.names, OnlyNames: e.config.Only}
-		claimable  = dbgen.MigrationListClaimableParams{Works: e.works, OnlyNames: e.config.Only}
+		unprepared = dbgen.MigrationListUnpreparedParams{Works: e.works, WorkNames: e.names, OnlyNames: e.config.Only, SkippedIds: e.stillPostponed()}
+		claimable  = e.listClaimable(nil)
 	)
 	asksForLocks := e.queueRenewal(&p)
 	if e.ended != nil {

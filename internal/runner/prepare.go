@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -15,89 +13,135 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
-// prepare gives new migrations their definition and their bounds. waiting: one waits for older transactions to end.
-func (e *Executor) prepare(ctx context.Context, migrations []dbgen.Migration) (stepResult, error) {
-	result := idle
+// prepare gives new migrations their definition and their bounds. It waits for nobody: what others have locked is left for later, and the first of these is
+// returned.
+func (e *Executor) prepare(ctx context.Context, migrations []dbgen.Migration) (isBusy bool, blocked *dbgen.Migration, err error) {
+	if len(migrations) == 0 {
+		return false, nil, nil
+	}
+	if err := e.waitForLocks(ctx, instant); err != nil {
+		return false, nil, err
+	}
 	for _, m := range migrations {
-		one, err := e.prepareOne(ctx, m)
-		if err != nil {
-			if err := e.setAside(ctx, m, fmt.Errorf("prepare: %w", err)); err != nil {
-				return idle, err
-			}
+		if e.isPostponed(m.ID) {
 			continue
 		}
-		result = max(result, one)
+		one, err := e.prepareOne(ctx, m)
+		switch {
+		case errors.Is(err, errBlocked), classify(err, failure{}) == kindContention:
+			err = e.postpone(ctx, m, err)
+			if blocked == nil {
+				blocked = &m
+			}
+		case err != nil:
+			err = e.setAside(ctx, m, fmt.Errorf("prepare: %w", err))
+		}
+		if err != nil {
+			return false, nil, err
+		}
+		isBusy = isBusy || one
 	}
-	return result, nil
+	return isBusy, blocked, nil
 }
+
+// prepareBlocked tries one migration again whose table was locked, and waits this time, since there is nothing else to do.
+func (e *Executor) prepareBlocked(ctx context.Context, m dbgen.Migration) (isBusy bool, err error) {
+	if err := e.waitForLocks(ctx, e.config.LockTimeout); err != nil {
+		return false, err
+	}
+	isBusy, err = e.prepareOne(ctx, m)
+	if err == nil || errors.Is(err, errBlocked) {
+		return isBusy, nil
+	}
+	return false, e.setAside(ctx, m, fmt.Errorf("prepare: %w", err))
+}
+
+// errBlocked is returned when the row of a migration that is to be prepared is locked: another runner is at it, or somebody pauses or cancels it.
+var errBlocked = errors.New("the migration is locked by others")
 
 // prepareOne checks the definition where no enqueue did, pins it, waits for the transactions that are older than the migration, and then
 // fixes the upper bound: so that no row below it is committed after it was fixed.
-func (e *Executor) prepareOne(ctx context.Context, m dbgen.Migration) (stepResult, error) {
-	if time.Now().Before(e.postponed[m.ID]) {
-		return idle, nil
-	}
-	if isWaiting, err := e.stillWaits(ctx, m); isWaiting || err != nil {
-		return waiting, err
-	}
+func (e *Executor) prepareOne(ctx context.Context, m dbgen.Migration) (isBusy bool, err error) {
 	w, _ := e.runner.works.Get(m.WorkName)
-	reading := session.Cancellable(ctx)
-	target, err := e.resolve(reading, w, m)
-	if err != nil {
-		return idle, err
-	}
 	if m.WorkChecksum == nil {
-		if err := e.checkWork(reading, w, target, m); err != nil {
-			return idle, err
+		if err := e.pin(ctx, w, m); err != nil {
+			return false, err
 		}
 	}
-	if target.Rows, err = work.EstimateRows(reading, e.conn, w, target); err != nil {
-		return idle, err
-	}
 	if err := e.setSession(ctx, w); err != nil {
-		return idle, err
+		return false, err
 	}
-	result := idle
+	err = e.whileUnprepared(ctx, m, func(tx pgx.Tx, m dbgen.Migration) error {
+		if *m.WorkChecksum != w.Checksum() {
+			return nil // pinned meanwhile by a runner that has another version
+		}
+		reading := session.Cancellable(ctx)
+		target, err := e.resolve(reading, w, m)
+		if err != nil {
+			return err
+		}
+		awaited, err := e.queries.MigrationAwait(ctx, tx, m.ID)
+		if err != nil {
+			return fmt.Errorf("note open transactions: %w", err)
+		}
+		if len(awaited) > 0 {
+			e.log.Info("migration waits for older transactions to end", "migration", m.Name, "transactions", awaited)
+			return nil
+		}
+		if target.Rows, err = work.EstimateRows(reading, tx, w, target); err != nil {
+			return err
+		}
+		isBusy = true
+		return e.bound(ctx, tx, m, work.NewStatements(w, target), target.Rows)
+	})
+	return isBusy && err == nil, err
+}
+
+// pin fixes what a migration does that was enqueued by SQL, once that has been checked.
+func (e *Executor) pin(ctx context.Context, w *work.Work, m dbgen.Migration) error {
+	return e.whileUnprepared(ctx, m, func(tx pgx.Tx, m dbgen.Migration) error {
+		if m.WorkChecksum != nil {
+			return nil // by another runner
+		}
+		reading := session.Cancellable(ctx)
+		target, err := e.resolve(reading, w, m)
+		if err != nil {
+			return err
+		}
+		if err := e.checkWork(reading, tx, w, target, m); err != nil {
+			return err
+		}
+		if target.Rows, err = work.EstimateRows(reading, tx, w, target); err != nil {
+			return err
+		}
+		if _, err := e.queries.MigrationPin(ctx, tx, work.PinParams(m, w, target)); err != nil {
+			return fmt.Errorf("pin: %w", err)
+		}
+		return nil
+	})
+}
+
+// whileUnprepared gives f a transaction that holds the row of the migration, or returns [errBlocked].
+func (e *Executor) whileUnprepared(ctx context.Context, m dbgen.Migration, f func(pgx.Tx, dbgen.Migration) error) error {
 	readCommitted := pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
-	err = pgx.BeginTxFunc(ctx, e.conn, readCommitted, func(tx pgx.Tx) error {
+	return pgx.BeginTxFunc(ctx, e.conn, readCommitted, func(tx pgx.Tx) error {
 		locked, err := e.queries.MigrationLockUnprepared(ctx, tx, m.ID)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return nil
+			return errBlocked
 		}
 		if err != nil {
 			return fmt.Errorf("lock: %w", err)
 		}
-		if locked.WorkChecksum != nil && *locked.WorkChecksum != w.Checksum() {
-			return nil // pinned meanwhile by a runner that has another version
-		}
-		if locked.WorkChecksum == nil {
-			if _, err := e.queries.MigrationPin(ctx, tx, work.PinParams(locked, w, target)); err != nil {
-				return fmt.Errorf("pin: %w", err)
-			}
-		}
-		open, err := e.awaitTransactions(ctx, tx, locked)
-		if err != nil {
-			return err
-		}
-		if len(open) > 0 {
-			if locked.AwaitedTransactions == nil { // said once
-				e.log.Info("migration waits for older transactions to end", "migration", m.Name, "transactions", open)
-			}
-			result = waiting
-			return nil
-		}
-		result = busy
-		return e.bound(ctx, tx, locked, work.NewStatements(w, target), target.Rows)
+		return f(tx, locked)
 	})
-	return result, err
 }
 
-func (e *Executor) checkWork(ctx context.Context, w *work.Work, target work.Target, m dbgen.Migration) error {
+func (e *Executor) checkWork(ctx context.Context, tx pgx.Tx, w *work.Work, target work.Target, m dbgen.Migration) error {
 	arguments, err := work.ReadArguments(m.Arguments)
 	if err != nil {
 		return err
 	}
-	warnings, err := work.CheckWork(ctx, e.conn, w, target, arguments)
+	warnings, err := work.CheckWork(ctx, tx, w, target, arguments)
 	if err != nil {
 		return err
 	}
@@ -105,51 +149,6 @@ func (e *Executor) checkWork(ctx context.Context, w *work.Work, target work.Targ
 		e.log.Warn(warning.Message, "migration", m.Name, "work", w.Name)
 	}
 	return nil
-}
-
-// prepared begins the name of a transaction that is prepared for a two-phase commit, in [dbgen.Queries.TransactionListOpen].
-const prepared = "prepared "
-
-// stillWaits tells cheaply whether all transactions that a migration awaits are still open.
-func (e *Executor) stillWaits(ctx context.Context, m dbgen.Migration) (bool, error) {
-	if len(m.AwaitedTransactions) == 0 {
-		return false, nil
-	}
-	open, err := e.queries.TransactionListOpen(ctx, e.conn)
-	if err != nil {
-		return false, fmt.Errorf("list open transactions: %w", err)
-	}
-	return !slices.ContainsFunc(m.AwaitedTransactions, func(t string) bool { return !slices.Contains(open, t) }), nil
-}
-
-// awaitTransactions notes the transactions that are open when the migration is first seen, and returns those that must still end.
-func (e *Executor) awaitTransactions(ctx context.Context, tx pgx.Tx, m dbgen.Migration) ([]string, error) {
-	open, err := e.queries.TransactionListOpen(ctx, tx)
-	if err != nil {
-		return nil, fmt.Errorf("list open transactions: %w", err)
-	}
-	awaited := mustEnd(open, m.AwaitedTransactions)
-	if m.AwaitedTransactions != nil && len(awaited) == len(m.AwaitedTransactions) {
-		return awaited, nil
-	}
-	err = e.queries.MigrationAwait(ctx, tx, dbgen.MigrationAwaitParams{MigrationID: m.ID, AwaitedTransactions: awaited})
-	if err != nil {
-		return nil, fmt.Errorf("note open transactions: %w", err)
-	}
-	return awaited, nil
-}
-
-// mustEnd returns which of the open transactions must still end, given those noted before; nil: none were noted yet. One that has vanished may have been
-// prepared for a two-phase commit: then all that are prepared now are awaited as well, as CREATE INDEX CONCURRENTLY does.
-func mustEnd(open, noted []string) []string {
-	if noted == nil {
-		return open
-	}
-	hasEnded := func(t string) bool { return !strings.HasPrefix(t, prepared) && !slices.Contains(open, t) }
-	mayBePrepared := slices.ContainsFunc(noted, hasEnded)
-	return slices.DeleteFunc(open, func(t string) bool {
-		return !slices.Contains(noted, t) && (!mayBePrepared || !strings.HasPrefix(t, prepared))
-	})
 }
 
 // bound fixes the upper bound, or ends the migration where there is nothing to walk over. The session is the work's.
@@ -225,7 +224,7 @@ func (e *Executor) setAside(ctx context.Context, m dbgen.Migration, cause error)
 	}
 	err := e.rejectOrHold(ctx, m, cause)
 	if err != nil { // its row is locked by others, for one: then it is left alone without a note
-		e.postponed[m.ID] = time.Now().Add(setAsideHold)
+		e.leaveAlone(m.ID)
 	}
 	return e.endure(ctx, err, "migration could not be set aside; it is left alone for a while", "migration", m.Name, "cause", cause)
 }

@@ -154,7 +154,7 @@ func TestARowThatIsTriedAgainBehindAWalkIsNotMissedByItsProof(t *testing.T) {
 	w.exec(`UPDATE bbm.batched_background_migrations SET on_row_error = 'quarantine', parallelism = 2`)
 	// It leaves row 3 alone when the constraint is gone; and the walk waits at row 50.
 	config := w.daemon()
-	config.Workers = 2
+	config.Workers, config.LockTimeout = 2, time.Minute
 	stop := w.start(w.runner(config, parse(t, "convert", strings.Replace(blockingProof, "WHERE @batch(i)",
 		"WHERE @batch(i) AND (i.id <> 3 OR i.old_form = 3)", 1))))
 	w.blocked()

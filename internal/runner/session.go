@@ -29,7 +29,7 @@ type pinned struct {
 // sessionConfig is what a session of an executor may cost others.
 func (e *Executor) sessionConfig() session.Config {
 	return session.Config{
-		LockTimeout:      min(ownLockTimeout, ownLockTimes*e.config.LockTimeout),
+		LockTimeout:      e.config.LockTimeout,
 		StatementTimeout: e.config.StatementTimeout,
 		IdleTimeout:      e.config.IdleTimeout,
 		CommitGrace:      min(e.config.ShutdownGrace, commitGrace),
@@ -62,7 +62,9 @@ func (e *Executor) pinAgain(ctx context.Context) error {
 		return lost(fmt.Errorf("pin session: %w", err)) // a new one is
 	}
 	e.notePinned(rows)
-	return nil
+	wait := e.lockWait
+	e.lockWait = e.config.LockTimeout // as is pinned
+	return e.waitForLocks(ctx, wait)
 }
 
 // setSession pins what the work's header names, where the session has something else.

@@ -17,6 +17,9 @@ const stallLimit = 5
 // errRunnerLost is reported when a migration has failed because a job of it lost its runner again and again.
 var errRunnerLost = errors.New("the runner of a job is lost every time")
 
+// errSlotNotHeld is reported when a slot's lock was not held as often as we took it: something in the session has given it back.
+var errSlotNotHeld = errors.New("its lock was given back already")
+
 // takeSlot takes the advisory lock of one of the fleet's slots, or keeps the one it has; [ErrLockInUse] when all are held by others.
 func (e *Executor) takeSlot(ctx context.Context, slots int32) error {
 	if e.slot > slots {
@@ -28,9 +31,9 @@ func (e *Executor) takeSlot(ctx context.Context, slots int32) error {
 		return nil
 	}
 	for slot := int32(1); slot <= slots; slot++ {
-		locked, err := e.queries.SlotTryLock(ctx, e.conn, slot)
+		locked, err := e.lockSlot(ctx, slot)
 		if err != nil {
-			return fmt.Errorf("lock slot %d: %w", slot, err)
+			return err
 		}
 		if locked {
 			e.slot = slot
@@ -48,11 +51,36 @@ func (e *Executor) releaseSlot(ctx context.Context) error {
 	}
 	slot, used := e.slot, e.usedSlot
 	e.slot, e.usedSlot = 0, false
-	if _, err := e.queries.SlotUnlock(ctx, e.conn, slot); err != nil {
-		return fmt.Errorf("unlock slot %d: %w", slot, err)
+	if err := e.unlockSlot(ctx, slot); err != nil {
+		return err
 	}
-	if used { // idle runners that wake each other would never sleep
-		return e.wakeRunners(ctx)
+	if !used {
+		return nil // idle runners that wake each other would never sleep
+	}
+	err := e.queries.RunnersWakeOthers(ctx, e.conn, dbgen.RunnersWakeOthersParams{Works: e.offers, OnlyNames: e.config.Only})
+	if err != nil {
+		return fmt.Errorf("wake runners: %w", err)
+	}
+	return nil
+}
+
+// lockSlot tries the lock of a slot. Where that fails, one of the two holds may be ours without our knowing: the session ends, and gives it back.
+func (e *Executor) lockSlot(ctx context.Context, slot int32) (locked bool, err error) {
+	locked, err = e.queries.SlotTryLock(ctx, e.conn, slot)
+	if err != nil {
+		return false, lost(fmt.Errorf("lock slot %d: %w", slot, err))
+	}
+	return locked, nil
+}
+
+// unlockSlot gives the lock of a slot back, or ends the session, which gives it back as well: nobody else could use the slot else.
+func (e *Executor) unlockSlot(ctx context.Context, slot int32) error {
+	unlocked, err := e.queries.SlotUnlock(ctx, e.conn, slot)
+	if err == nil && !unlocked {
+		err = errSlotNotHeld
+	}
+	if err != nil {
+		return lost(fmt.Errorf("unlock slot %d: %w", slot, err))
 	}
 	return nil
 }
@@ -76,17 +104,17 @@ func (e *Executor) recoverLostJobs(ctx context.Context, slots []int32) (found bo
 		if slot == e.slot {
 			continue
 		}
-		locked, err := e.queries.SlotTryLock(ctx, e.conn, slot)
+		locked, err := e.lockSlot(ctx, slot)
 		if err != nil {
-			return found, fmt.Errorf("lock slot %d: %w", slot, err)
+			return found, err
 		}
 		if !locked {
 			continue
 		}
 		one, err := e.recoverSlot(ctx, slot)
 		found = found || one
-		if _, unlockErr := e.queries.SlotUnlock(ctx, e.conn, slot); err == nil {
-			err = unlockErr
+		if unlockErr := e.unlockSlot(ctx, slot); unlockErr != nil {
+			err = errJoin(unlockErr, err)
 		}
 		if err != nil {
 			return found, err

@@ -9,64 +9,64 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// stepResult is what a step without an error found.
-type stepResult int
-
-const (
-	idle    stepResult = iota // nothing to do
-	waiting                   // a migration, or a walk over what remains, waits for older transactions, which mostly end soon
-	busy                      // something was done: look again at once
-)
-
 // maintenanceInterval is how often the log's partitions are looked after: months are made three ahead, so that a day would do.
 const maintenanceInterval = time.Hour
 
-// step is one cycle: it looks at the gates, recovers lost jobs, takes a slot, prepares what is new, and executes at most one job.
-func (e *Executor) step(ctx, workCtx context.Context) (stepResult, error) {
+// step is one cycle: it looks at the gates, recovers lost jobs, takes a slot, prepares what is new, and executes at most one job. It reports whether
+// something was done: then look again at once.
+func (e *Executor) step(ctx, workCtx context.Context) (isBusy bool, err error) {
+	e.lockWait = e.config.LockTimeout // as each look pins it
 	s, err := e.lookAround(ctx)
 	if err != nil {
-		return idle, err
+		return false, err
 	}
 	e.isWell = true
 	if err := e.clear(ctx, s.left); err != nil {
-		return idle, err
+		return false, err
 	}
 	if err := e.judge(s.server); err != nil {
-		return idle, err
+		return false, err
 	}
 	if s.server.IsReadOnly {
-		return idle, errJoin(ErrReadOnly, e.releaseSlot(ctx))
+		return false, errJoin(ErrReadOnly, e.releaseSlot(ctx))
 	}
 	recovered, err := e.recoverLostJobs(ctx, s.runningSlots)
 	if err != nil {
-		return idle, err
+		return false, err
 	}
 	e.maintain(ctx)
 	if !s.fleet.ExecutionEnabled {
 		e.runner.noteHalt(ErrExecutionDisabled, "by", s.fleet.ChangedBy, "why", orEmpty(s.fleet.Reason))
-		return idle, errJoin(ErrExecutionDisabled, e.releaseSlot(ctx))
+		return false, errJoin(ErrExecutionDisabled, e.releaseSlot(ctx))
 	}
 	e.runner.noteHalt(nil)
 	if err := e.takeSlot(ctx, s.fleet.Slots); err != nil {
-		return idle, err
+		return false, err
 	}
-	prepared, err := e.prepare(ctx, s.unprepared)
+	prepared, blocked, err := e.prepare(ctx, s.unprepared)
 	if err != nil {
-		return idle, errJoin(err, e.releaseSlot(ctx))
+		return false, errJoin(err, e.releaseSlot(ctx))
 	}
 	job, claimed, err := e.claim(ctx, s.claimable)
 	if err != nil {
-		return idle, errJoin(err, e.releaseSlot(ctx))
+		return false, errJoin(err, e.releaseSlot(ctx))
 	}
 	if job != nil {
+		if err := e.waitForLocks(ctx, e.config.LockTimeout); err != nil {
+			return false, err
+		}
 		e.usedSlot = true
-		return busy, e.execute(ctx, workCtx, job)
+		return true, e.execute(ctx, workCtx, job)
 	}
-	result := max(prepared, claimed)
-	if recovered || result == busy {
-		return busy, nil
+	if recovered || prepared || claimed {
+		return true, nil
 	}
-	return result, e.releaseSlot(ctx)
+	if blocked != nil {
+		if isBusy, err = e.prepareBlocked(ctx, *blocked); isBusy || err != nil {
+			return isBusy, err
+		}
+	}
+	return false, e.releaseSlot(ctx)
 }
 
 // maintain looks after the log's partitions, and forgets jobs past retention: a page in a turn, until none is left. A failure is no reason to stop: the

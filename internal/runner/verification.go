@@ -23,29 +23,29 @@ var errRowsRemain = errors.New("rows remain after the last pass")
 
 // prove goes on with the walk that proves a migration done, by one piece: in a transaction of its own, so that between two pieces other migrations have
 // their turn and commands take effect. It is called with the transaction of a claim open, of which nothing has come.
-func (e *Executor) prove(ctx context.Context, c *claimedJob) (stepResult, error) {
+func (e *Executor) prove(ctx context.Context, c *claimedJob) (isBusy bool, err error) {
 	pass, err := e.openWalk(ctx, c)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return idle, nil // a job has not succeeded yet
+		return false, nil // a job has not succeeded yet
 	}
 	if err != nil {
-		return idle, err
+		return false, err
 	}
 	e.runner.noteExecuted(c.migration.ID)
 	if _, err := e.conn.Exec(ctx, beginReadCommitted); err != nil {
-		return idle, fmt.Errorf("begin piece: %w", err)
+		return false, fmt.Errorf("begin piece: %w", err)
 	}
 	walk, err := e.queries.VerificationLock(ctx, e.conn, dbgen.VerificationLockParams{MigrationID: c.migration.ID, Pass: pass})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return idle, nil // another runner is at it
+		return false, nil // another runner is at it
 	}
 	if err != nil {
-		return idle, fmt.Errorf("lock walk: %w", err)
+		return false, fmt.Errorf("lock walk: %w", err)
 	}
 	if walk.Statement == nil || walk.WorkChecksum != c.work.Checksum() {
 		begun, err := e.beginWalk(ctx, c, walk)
 		if err != nil || begun == nil {
-			return waiting, err
+			return false, err
 		}
 		walk = *begun
 	}
@@ -74,22 +74,11 @@ func (e *Executor) openWalk(ctx context.Context, c *claimedJob) (pass int32, err
 // beginWalk waits for the transactions that were open when the walk was made, so that it sees what they have written, and then fixes its end. nil: one
 // of them is still open.
 func (e *Executor) beginWalk(ctx context.Context, c *claimedJob, walk dbgen.Verification) (*dbgen.Verification, error) {
-	open, err := e.queries.TransactionListOpen(ctx, e.conn)
+	awaited, err := e.queries.VerificationAwait(ctx, e.conn, dbgen.VerificationAwaitParams{
+		MigrationID: c.migration.ID, Pass: walk.Pass, WorkChecksum: c.work.Checksum(),
+	})
 	if err != nil {
-		return nil, fmt.Errorf("list open transactions: %w", err)
-	}
-	noted := walk.AwaitedTransactions
-	if walk.WorkChecksum != c.work.Checksum() {
-		noted = nil // they were open before the walk that another version began, and jobs may have run since
-	}
-	awaited := mustEnd(open, noted)
-	if noted == nil || len(awaited) != len(noted) {
-		err := e.queries.VerificationAwait(ctx, e.conn, dbgen.VerificationAwaitParams{
-			MigrationID: c.migration.ID, Pass: walk.Pass, AwaitedTransactions: awaited, WorkChecksum: c.work.Checksum(),
-		})
-		if err != nil {
-			return nil, fmt.Errorf("note open transactions: %w", err)
-		}
+		return nil, fmt.Errorf("note open transactions: %w", err)
 	}
 	if len(awaited) > 0 {
 		if _, err := e.conn.Exec(ctx, "COMMIT"); err != nil {
@@ -117,49 +106,49 @@ func (e *Executor) beginWalk(ctx context.Context, c *claimedJob, walk dbgen.Veri
 }
 
 // walkPiece reads one piece and commits how far the walk has come, with a job over it where rows remain.
-func (e *Executor) walkPiece(ctx context.Context, c *claimedJob, walk dbgen.Verification) (stepResult, error) {
+func (e *Executor) walkPiece(ctx context.Context, c *claimedJob, walk dbgen.Verification) (isBusy bool, err error) {
 	size := e.pieceSize(c.migration)
 	piece := work.Piece{}
 	if walk.UntilKey != nil { // else the table has no row
 		if _, err := e.conn.Exec(ctx, work.StreamingPlans); err != nil {
-			return idle, fmt.Errorf("set up the look for rows that remain: %w", err)
+			return false, fmt.Errorf("set up the look for rows that remain: %w", err)
 		}
 		leftOut, err := e.queries.QuarantineListKeys(ctx, e.conn, c.migration.ID)
 		if err != nil {
-			return idle, fmt.Errorf("list the rows left out: %w", err)
+			return false, fmt.Errorf("list the rows left out: %w", err)
 		}
 		began := time.Now()
 		piece, err = c.statements.LookThrough(session.Cancellable(ctx), e.conn, work.Range{After: walk.ProgressKey, Until: walk.UntilKey}, size.Rows(), leftOut)
 		took := time.Since(began)
 		if err != nil && classify(err, failure{}) == kindCancelled && took >= e.config.StatementTimeout && ctx.Err() == nil && size.Lose() {
 			e.log.Warn("a piece was not read in time; smaller ones are read", "migration", c.migration.Name, "rows", size.Rows(), "error", err)
-			return busy, nil
+			return true, nil
 		}
 		if err != nil {
-			return idle, &workError{err: err}
+			return false, &workError{err: err}
 		}
 		size.Observe(piece.Rows, took)
 	}
 	keys, err := json.Marshal(append([]work.Key{}, piece.Keys...))
 	if err != nil {
-		return idle, err
+		return false, err
 	}
 	progress, err := e.queries.VerificationProgress(ctx, e.conn, dbgen.VerificationProgressParams{
 		MigrationID: c.migration.ID, Pass: walk.Pass, AfterKey: walk.ProgressKey, ProgressKey: piece.Until, Rows: piece.Rows,
 		RemainingRows: piece.Remaining, RemainingKeys: keys, LastRemainingKey: piece.LastRemaining,
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return busy, nil // it was paused, or the fleet disabled: look again
+		return true, nil // it was paused, or the fleet disabled: look again
 	}
 	if err != nil {
-		return idle, fmt.Errorf("progress of walk: %w", err)
+		return false, fmt.Errorf("progress of walk: %w", err)
 	}
 	e.usedSlot = true
 	return e.conclude(ctx, c, walk.Pass, progress)
 }
 
 // conclude commits a piece. At the end of the walk the migration is finished, or goes again over what remains, or has failed.
-func (e *Executor) conclude(ctx context.Context, c *claimedJob, pass int32, walked dbgen.VerificationProgressRow) (stepResult, error) {
+func (e *Executor) conclude(ctx context.Context, c *claimedJob, pass int32, walked dbgen.VerificationProgressRow) (isBusy bool, err error) {
 	var (
 		m       = c.migration
 		log     = e.log.With("migration", m.Name, "pass", pass, "rows", walked.WalkedRows)
@@ -167,7 +156,6 @@ func (e *Executor) conclude(ctx context.Context, c *claimedJob, pass int32, walk
 		isClean = isOver && walked.RemainingRows == 0
 		isLost  = isOver && !isClean && walked.PassesLeft == 0
 		proved  dbgen.MigrationProveRow
-		err     error
 	)
 	switch {
 	case isClean:
@@ -179,13 +167,13 @@ func (e *Executor) conclude(ctx context.Context, c *claimedJob, pass int32, walk
 		})
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
-		return busy, nil // it was paused: the last piece is read again
+		return true, nil // it was paused: the last piece is read again
 	}
 	if err == nil {
 		_, err = e.conn.Exec(ctx, "COMMIT")
 	}
 	if err != nil {
-		return idle, fmt.Errorf("commit piece: %w", err)
+		return false, fmt.Errorf("commit piece: %w", err)
 	}
 	switch {
 	case isClean:
@@ -202,7 +190,7 @@ func (e *Executor) conclude(ctx context.Context, c *claimedJob, pass int32, walk
 		// A longer pause is kept by not claiming; see MigrationListClaimable.
 		sleep(ctx, min(m.Pause, e.config.PollInterval, e.config.IdleTimeout/idleShare))
 	}
-	return busy, nil
+	return true, nil
 }
 
 // errRowRemains is returned when a row that was tried again has still to be changed.

@@ -67,11 +67,3 @@ func (r *Runner) listenOnce(ctx context.Context) error {
 		r.wake.send()
 	}
 }
-
-// wakeRunners tells all runners of the database, this one included, that something can be done.
-func (e *Executor) wakeRunners(ctx context.Context) error {
-	if err := e.queries.RunnersWake(ctx, e.conn); err != nil {
-		return fmt.Errorf("wake runners: %w", err)
-	}
-	return nil
-}

@@ -97,7 +97,7 @@ var operations = []operation{
 }
 
 func (c *cycle) list(ctx context.Context, db dbgen.DBTX) error {
-	found, err := c.queries.MigrationListClaimable(ctx, db, dbgen.MigrationListClaimableParams{Works: c.works, OnlyNames: []string{}, Now: &lately})
+	found, err := c.queries.MigrationListClaimable(ctx, db, dbgen.MigrationListClaimableParams{Works: c.works, OnlyNames: []string{}, SkippedIds: []int64{}, Now: &lately})
 	if err == nil && len(found) == 0 {
 		return errors.New("the heavy migration is not claimable")
 	}
