@@ -83,10 +83,12 @@ type Work struct {
 	Do func(ctx context.Context, tx pgx.Tx, b Batch) (affected int64, err error)
 }
 
-// RowError is what [Work.Do] returns, wrapped or not, when the data of one of its rows are at fault: a value that does not parse, one that another system
-// refuses. It is treated as an error of the server about a row is: the batch is rolled back, and Do is called again for half of it, and half of that,
-// until the row stands alone. All others are changed; that one is left out where the migration has on_row_error=quarantine, else it fails the attempt. The
-// runner finds the row by itself; Err says what is wrong with it. It has no effect on a cursor with RepeatedKeys, whose rows do not stand alone.
+// RowError is what [Work.Do] returns, wrapped or not, when the data of one of its rows are at fault: a
+// value that does not parse, one that another system refuses. It is treated as an error of the server
+// about a row is: the batch is rolled back, and Do is called again for half of it, and half of that,
+// until the row stands alone. All others are changed; that one is left out where the migration has
+// on_row_error=quarantine, else it fails the attempt. The runner finds the row by itself; Err says
+// what is wrong with it. With RepeatedKeys, where rows do not stand alone, it fails the attempt.
 type RowError struct {
 	Err error
 }

@@ -103,7 +103,8 @@ func unfinished(latest []control.Migration, names []string) string {
 	return strings.Join(open, "; ")
 }
 
-// unsuccessful lists the migrations that will not finish unless somebody acts, and where it is strict those that left rows out.
+// unsuccessful lists the migrations that will not finish unless somebody acts; where it is strict,
+// those too that left rows out.
 func unsuccessful(latest []control.Migration, isStrict bool) string {
 	var given []string
 	for _, m := range latest {

@@ -227,6 +227,8 @@ WITH ended_job AS (
         processed_rows = m.processed_rows + CASE WHEN j.pass = 0 THEN j.processed_rows ELSE 0 END,
         affected_rows = m.affected_rows + j.affected_rows,
         quarantined_rows = m.quarantined_rows - (SELECT count(*) FROM mended_row),
+        -- A row that is gone may stand under another key now, which only a walk finds.
+        verified_at = CASE WHEN j.processed_rows > 0 THEN m.verified_at END,
         updated_at = j.updated_at
     FROM ended_job AS j
     WHERE m.id = j.batched_background_migration_id

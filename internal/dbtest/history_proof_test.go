@@ -71,6 +71,7 @@ func TestTheCheckerComplainsOfABrokenProof(t *testing.T) {
 		"passes that were not spent": {"proved", `UPDATE ` + walks + ` SET passes_left = 3` + walk + ` AND pass = 2`, "passes left by walk 1"},
 		"another version":            {"proved", `UPDATE ` + walks + ` SET work_checksum = 'x'` + walk + ` AND pass = 2`, "judged by the pinned version"},
 		"other rows":                 {"proved", `UPDATE {migrations} SET verified_rows = 44` + ofThis, "rows of the proof"},
+		"a proof of later":           {"proved", `UPDATE {migrations} SET verified_at = verified_at + interval '1 s'` + ofThis, "as old as its walk"},
 		"no statement":               {"proved", `UPDATE {migrations} SET verified_statement = NULL` + ofThis, "has its proof"},
 		"a proof of nothing asked":   {"proved", `UPDATE {migrations} SET remaining_predicate = NULL` + ofThis, "a proof of what asks for none"},
 		"rows of an empty table":     {"empty proved", `UPDATE {migrations} SET verified_rows = 1 WHERE name = 'empty proved'`, "a table that was empty"},

@@ -9,7 +9,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
-// mostBadRows is how many rows that fail are looked for at one place: each takes about log2 of a sub-batch tries, whose dead rows stay.
+// mostBadRows is how many rows that fail are looked for at one place: each takes about log2 of a
+// sub-batch tries, whose dead rows stay.
 const mostBadRows = 3
 
 // BadRange is one that failed on its data and was left out: mostly a single row, that of the key Until.
@@ -21,8 +22,9 @@ type BadRange struct {
 	Error string   `json:"error"`
 }
 
-// narrow halves a sub-batch that failed on its data until a row fails alone, as a run does, but that each half is rolled back. A half that succeeds is not
-// suspected any more. What fails only together is left out together.
+// narrow halves a sub-batch that failed on its data until a row fails alone, as a run does, but that
+// each half is rolled back. A half that succeeds is not suspected any more. What fails only together
+// is left out together.
 func (sr *sampler) narrow(ctx context.Context, failed SubBatch, cause error) (BadRange, error) {
 	bad := BadRange{At: failed.At, After: failed.After, Until: failed.Until, Rows: failed.ProcessedRows, Error: dataError(cause)}
 	after, suspects := failed.After, failed.ProcessedRows

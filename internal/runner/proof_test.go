@@ -88,6 +88,34 @@ func TestRowsTriedAgainAreProvedByThemselvesAndTheProofStandsForTheRest(t *testi
 	assert.Equal(t, []int{1, 100}, []int{walks, rows}, "no walk but the first")
 }
 
+func TestARowThatIsGoneWhenItIsTriedAgainIsLookedForInTheWholeTable(t *testing.T) {
+	w := provedButFor(t, "7, 50")
+	w.exec(`ALTER TABLE public.items DROP CONSTRAINT refused`)
+	w.exec(`UPDATE public.items SET id = -7 WHERE id = 7`)
+	w.retryQuarantined("convert", 2)
+	require.NoError(t, w.runUntilIdle(parse(t, "convert", convert)))
+	w.proved()
+	assert.Empty(t, w.leftOut())
+}
+
+func TestARowThatWasTriedAgainIsWalkedOverBeforeThatIsRecorded(t *testing.T) {
+	w := provedButFor(t, "7")
+	w.retryQuarantined("convert", 1)
+	c := w.control()
+	var err error
+	c.Works, err = work.NewRegistry(parse(t, "convert", convert))
+	require.NoError(t, err)
+	look := func() []int64 {
+		v, err := c.Verify(w.ctx, "convert", nil)
+		require.NoError(t, err)
+		return []int64{v.RemainingRows, v.LeftOutRemaining}
+	}
+	require.Equal(t, []int64{0, 1}, look())
+	// It was done; then an old version of the application wrote it again.
+	w.exec(`UPDATE bbm.batched_background_migration_jobs SET progress_key = until_key WHERE is_single_row`)
+	require.Equal(t, []int64{1, 0}, look())
+}
+
 func TestAVersionThatIsAdoptedIsProvedByAWholeWalk(t *testing.T) {
 	const inTwo = "UPDATE public.items AS i SET new_form = 2 * i.old_form, n = n + 1 WHERE @batch(i)"
 	before, _, _ := strings.Cut(convert, "UPDATE")

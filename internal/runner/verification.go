@@ -196,8 +196,9 @@ func (e *Executor) conclude(ctx context.Context, c *claimedJob, pass int32, walk
 // errRowRemains is returned when a row that was tried again has still to be changed.
 var errRowRemains = errors.New("the work ran for the row, and has left it as one that remains")
 
-// proveRow looks at the row that a job tries again, behind the work and in its transaction. So whatever leaves the quarantine is done, wherever a walk
-// has come to meanwhile, and needs none of its own.
+// proveRow looks at the row that a job tries again, behind the work and in its transaction. So
+// whatever leaves the quarantine is done, wherever a walk has come to meanwhile, and needs none of
+// its own.
 func (e *Executor) proveRow(ctx context.Context, job *claimedJob, key work.Key) error {
 	if !job.IsSingleRow || job.work.Remaining == "" {
 		return nil

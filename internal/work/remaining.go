@@ -103,7 +103,8 @@ func (s *Statements) prove() {
 	s.passes = newStatements(&ofAll, s.target, s.work.Remaining, false)
 }
 
-// RowRemains is the query for whether the row of a key has still to be changed; false where there is none. The work has a predicate of what remains.
+// RowRemains is the query for whether the row of a key has still to be changed; false where there is
+// none. The work has a predicate of what remains.
 func (s *Statements) RowRemains(key Key) (sql string, values []any) {
 	row := shape{columns: len(s.target.Columns), single: true}
 	return fmt.Sprintf("SELECT EXISTS (SELECT FROM %s WHERE %s AND (%s) IS TRUE)", s.from, row.predicate(s.target.Columns, ownAlias), s.work.Remaining),

@@ -16,8 +16,8 @@ func (e *RowError) Unwrap() error { return e.Err }
 // raiseException is the SQLSTATE of a trigger's or a function's RAISE.
 const raiseException = "P0001"
 
-// BlamesRow reports whether an error is about the data of a row, so that the row is worth looking for: a [*RowError], or one of the server about a value
-// or a constraint, or raised by a trigger.
+// BlamesRow reports whether an error is about the data of a row, so that the row is worth looking
+// for: a [*RowError], or one of the server about a value or a constraint, or raised by a trigger.
 func BlamesRow(err error) bool {
 	var fault *pgconn.PgError
 	if errors.As(err, &fault) && (fault.Code == raiseException || strings.HasPrefix(fault.Code, "22") || strings.HasPrefix(fault.Code, "23")) {
