@@ -35,6 +35,13 @@ func TestARunnerLeavesABrokenWorkOutAndRunsTheOthers(t *testing.T) {
 	assert.Regexp(t, `(?m)^.*later\.sql:1: `, r.stderr)
 }
 
+func TestABrokenWorkIsNoFaultOfARunOfAnother(t *testing.T) {
+	w := setup(t)
+	w.file("broken", "SELECT 1;")
+	w.ok("enqueue", "increment")
+	w.ok("run", "--until-idle", "--only", "increment")
+}
+
 func TestADaemonRunsOnWithABrokenWork(t *testing.T) {
 	w := setup(t)
 	w.file("broken", "SELECT 1;")

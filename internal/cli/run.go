@@ -112,7 +112,7 @@ func (a *app) run(ctx context.Context, only []string, untilIdle bool) error {
 		return err
 	case ctx.Err() != nil && len(only) > 0:
 		return ctx.Err()
-	case undoneErr == nil && broken != nil:
+	case broken != nil && len(only) == 0:
 		return broken
 	}
 	return undoneErr
