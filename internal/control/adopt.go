@@ -68,8 +68,9 @@ func (c *Control) examine(ctx context.Context, name string, acceptWork bool, sta
 	}, nil
 }
 
-// check makes sure, under the lock of the row, that what was examined is still so, that no job runs in the old version, and that a migration which is
-// finished in the present version has visited every row.
+// check makes sure, under the lock of the row, that what was examined is still so, that no job runs
+// in the old version, and that a migration which is finished in the present version has visited
+// every row.
 func (a *adoption) check(ctx context.Context, tx pgx.Tx, m dbgen.Migration) error {
 	if a == nil {
 		return nil
@@ -90,7 +91,8 @@ func (a *adoption) check(ctx context.Context, tx pgx.Tx, m dbgen.Migration) erro
 	return a.checkPasses(ctx, tx, m)
 }
 
-// checkRows refuses a version that walks over rows for which the upper bound was not fixed, as they would be left out. A proof visits them all.
+// checkRows refuses a version that walks over rows for which the upper bound was not fixed, as they
+// would be left out. A proof visits them all.
 func (a *adoption) checkRows(m dbgen.Migration) error {
 	if m.MaxKey == nil {
 		return nil // it will be fixed for the present version
@@ -117,7 +119,8 @@ func (a *adoption) checkRows(m dbgen.Migration) error {
 	return nil
 }
 
-// checkPasses refuses a version that says no more what remains, where that alone keeps rows that are done from being changed again.
+// checkPasses refuses a version that says no more what remains, where that alone keeps rows that
+// are done from being changed again.
 func (a *adoption) checkPasses(ctx context.Context, tx pgx.Tx, m dbgen.Migration) error {
 	if a.remaining != nil || m.RemainingPredicate == nil {
 		return nil

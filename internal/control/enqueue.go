@@ -118,8 +118,11 @@ func (c *Control) create(ctx context.Context, e enqueueing) (result EnqueueResul
 		if err := e.compare(m); err != nil {
 			return err
 		}
-		if created && m.TableName != e.target.Name {
-			return inputf("%s was renamed or made again in the meantime (it is %s now); try again", e.target.Name, m.TableName)
+		if created {
+			// Behind the look into the table that finishes a migration at once.
+			if err := work.CheckStands(ctx, tx, e.target); err != nil {
+				return err
+			}
 		}
 		// A migration that failed or ended before it was pinned is left as it is.
 		if created || m.WorkChecksum == nil && (m.Status == paused || m.Status == active) {

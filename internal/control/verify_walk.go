@@ -59,7 +59,8 @@ func (c *Control) walk(ctx context.Context, migrationID int64, target work.Targe
 
 var readOnly = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadOnly}
 
-// inWalk gives do a transaction with the settings of a walk, in which nothing can be written, and makes sure that what do has read is the target.
+// inWalk gives do a transaction with the settings of a walk, in which nothing can be written, and
+// makes sure that what do has read is the target.
 func (c *Control) inWalk(ctx context.Context, target work.Target, do func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, c.Conn, readOnly, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, work.StreamingPlans); err != nil {

@@ -37,7 +37,8 @@ func (w *world) begin(one *work.Work) {
 	w.exec(`UPDATE bbm.batched_background_migrations SET job_interval = '0'`)
 }
 
-// withDrafts has a migration that is bounded for the pending half of 1,000 items, those of the small keys, and has done the first hundred.
+// withDrafts has a migration that is bounded for the pending half of 1,000 items, those of the
+// small keys, and has done the first hundred.
 func withDrafts(t *testing.T) *world {
 	t.Helper()
 	w := setup(t, 0)
@@ -190,7 +191,8 @@ func TestKeysThatComeToBeInAnotherOrderFailTheMigration(t *testing.T) {
 	}
 }
 
-// withFailedPass has a migration of 200 items whose first pass has failed on a row that has come since, in a job over all of them.
+// withFailedPass has a migration of 200 items whose first pass has failed on a row that has come
+// since, in a job over all of them.
 func withFailedPass(t *testing.T, batchSize int) *world {
 	t.Helper()
 	w := withOldForm(t, 200)

@@ -12,7 +12,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/dbtest"
 )
 
-// TestTheCopyOfTheDocumentationIsRightBesideADualWriter runs the example while the application changes a row in both tables, the old one first.
+// TestTheCopyOfTheDocumentationIsRightBesideADualWriter runs the example while the application
+// changes a row in both tables, the old one first.
 func TestTheCopyOfTheDocumentationIsRightBesideADualWriter(t *testing.T) {
 	docs, err := os.ReadFile("../../docs/writing-works.md")
 	require.NoError(t, err)

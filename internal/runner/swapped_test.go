@@ -11,8 +11,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/dbtest"
 )
 
-// swap holds the table until somebody waits for it, and then puts an empty one in its place: whoever has looked the name up before the wait finds another
-// table behind it.
+// swap holds the table until somebody waits for it, and then puts an empty one in its place:
+// whoever has looked the name up before the wait finds another table behind it.
 func (w *world) swap(start func()) {
 	w.t.Helper()
 	swapper := dbtest.Connect(w.t, w.url)
@@ -72,7 +72,8 @@ func TestNoJobIsCutByTheKeysOfATableThatWasPutInThePlaceOfTheTarget(t *testing.T
 	w.eventually(`SELECT succeeded_jobs = 1 FROM bbm.batched_background_migrations`)
 	w.exec(`UPDATE bbm.batched_background_migrations SET last_claimed_at = NULL`)
 	w.eventually(`SELECT succeeded_jobs = 2 FROM bbm.batched_background_migrations`)
-	// The runner knows the table, and has prepared what it asks for the end of a job behind another.
+	// The runner knows the table, and has prepared what it asks for the end of a job behind
+	// another.
 	w.swap(func() { w.exec(`UPDATE bbm.batched_background_migrations SET job_interval = '0'`) })
 	w.invalidTable("count")
 	require.NoError(t, stop())

@@ -13,7 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// shadow makes a temporary table that is called like the target, as a function of a work may, and changes nothing else.
+// shadow makes a temporary table that is called like the target, as a function of a work may, and
+// changes nothing else.
 const shadow = `CREATE FUNCTION public.shadow() RETURNS integer LANGUAGE plpgsql AS $$ BEGIN
 		CREATE TEMP TABLE IF NOT EXISTS items (LIKE public.items INCLUDING ALL);
 		CREATE TEMP TABLE IF NOT EXISTS pg_stat_activity (pid integer);

@@ -66,8 +66,9 @@ func (w *Work) RemainingPredicate() *string {
 	return &w.Remaining
 }
 
-// SearchPathSetting is the value of search_path that the work's statements need. Temporary tables come last: where they are not named they are first, and
-// one that is called like the target would be changed in its place.
+// SearchPathSetting is the value of search_path that the work's statements need. Temporary tables
+// come last: where they are not named they are first, and one that is called like the target would
+// be changed in its place.
 func (w *Work) SearchPathSetting() string {
 	schemas := []string{"pg_catalog"}
 	for _, schema := range w.SearchPath {

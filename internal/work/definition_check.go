@@ -31,7 +31,8 @@ func CheckWork(ctx context.Context, db beginner, w *Work, t Target, arguments Ar
 	return warnings, err
 }
 
-// inCheck gives f a transaction that is rolled back, and makes sure that what f has judged is the target.
+// inCheck gives f a transaction that is rolled back, and makes sure that what f has judged is the
+// target.
 func inCheck(ctx context.Context, db beginner, w *Work, t Target, arguments Arguments, f func(check) error) (err error) {
 	tx, err := db.Begin(ctx)
 	if err != nil {

@@ -1,7 +1,7 @@
 package work
 
-// checkLocking refuses SKIP LOCKED, by which a batch would leave out rows that others hold, and count them as done. NOWAIT is an error that is tried
-// again, as a lock timeout is.
+// checkLocking refuses SKIP LOCKED, by which a batch would leave out rows that others hold, and
+// count them as done. NOWAIT is an error that is tried again, as a lock timeout is.
 func (p *parser) checkLocking() error {
 	for i := range p.tokens {
 		if at := p.behindLocking(i); at > 0 && p.keyword(at, "SKIP") && p.keyword(at+1, "LOCKED") {
@@ -12,7 +12,8 @@ func (p *parser) checkLocking() error {
 	return nil
 }
 
-// behindLocking returns where a locking clause that begins at i goes on behind its strength and its names; 0 where none begins there.
+// behindLocking returns where a locking clause that begins at i goes on behind its strength and its
+// names; 0 where none begins there.
 func (p *parser) behindLocking(i int) int {
 	if !p.keyword(i, "FOR") {
 		return 0

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// RowSet is what decides which rows a run walks over, and in which order. It is pinned with the work's version: an upper bound that was fixed for one
-// set of rows is none for another.
+// RowSet is what decides which rows a run walks over, and in which order. It is pinned with the
+// work's version: an upper bound that was fixed for one set of rows is none for another.
 type RowSet struct {
 	Order []string `json:"order"` // of each cursor column's keys: types that sort alike have the same name
 	Scope string   `json:"scope,omitempty"`
@@ -46,7 +46,8 @@ func ReadRowSet(pinned json.RawMessage) (*RowSet, error) {
 	return &set, nil
 }
 
-// Covers reports whether a bound that was fixed for this set is one for the other: that of all rows is one for each scope.
+// Covers reports whether a bound that was fixed for this set is one for the other: that of all rows
+// is one for each scope.
 func (s RowSet) Covers(other RowSet) bool {
 	return s.Scope == "" || s.Scope == other.Scope && s.TimeZone == other.TimeZone && slices.Equal(s.SearchPath, other.SearchPath)
 }
@@ -65,8 +66,8 @@ func (s RowSet) String() string {
 	return fmt.Sprintf("the scope %s (search_path %s, timezone %s)", s.Scope, WriteNames(s.SearchPath), s.TimeZone)
 }
 
-// orderOf names the order of a key type's values: those of one name sort alike, and their texts are read alike, so that a column may be widened while
-// a migration is under way.
+// orderOf names the order of a key type's values: those of one name sort alike, and their texts are
+// read alike, so that a column may be widened while a migration is under way.
 func orderOf(keyType, collation string) string {
 	switch keyType {
 	case "smallint", "integer", "bigint", "numeric":

@@ -44,8 +44,9 @@ func Resolve(ctx context.Context, db dbgen.DBTX, w *Work) (Target, error) {
 	}, nil
 }
 
-// CheckStands returns a [*DefinitionError] when the name of the target stands for another table than when it was looked up. It is asked behind statements
-// about the target, at the end of their transaction: their locks keep the name where it is, so what they have read is of the target.
+// CheckStands returns a [*DefinitionError] when the name of the target stands for another table
+// than when it was looked up. It is asked behind statements about the target, at the end of their
+// transaction: their locks keep the name where it is, so what they have read is of the target.
 func CheckStands(ctx context.Context, db dbgen.DBTX, t Target) error {
 	stands, err := dbgen.New().TargetStands(ctx, db, dbgen.TargetStandsParams{TableName: t.Name, TableOid: t.Oid})
 	if err != nil {
@@ -116,7 +117,8 @@ func checkTable(found dbgen.TargetFindRow) error {
 	return nil
 }
 
-// cursor returns the work's cursor columns with their types and their orders, when an index can serve them.
+// cursor returns the work's cursor columns with their types and their orders, when an index can
+// serve them.
 func (t tableFacts) cursor(w *Work) (cursor []Column, order []string, err error) {
 	for _, name := range w.Cursor {
 		column, err := t.cursorColumn(name)
