@@ -39,7 +39,7 @@ RETURN ARRAY(
 CREATE FUNCTION bbm.still_awaited(noted text[]) RETURNS text[]
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
-RETURN (
+AS $$
     SELECT CASE
         WHEN noted IS NULL THEN o.transactions
         WHEN noted && o.transactions THEN noted
@@ -51,7 +51,7 @@ RETURN (
         )
     END
     FROM (SELECT bbm.open_transactions() AS transactions) AS o
-);
+$$;
 
 REVOKE EXECUTE ON FUNCTION bbm.open_transactions() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION bbm.still_awaited(text[]) FROM PUBLIC;
