@@ -44,7 +44,7 @@ func (a *app) connect(ctx context.Context) (*pgx.Conn, error) {
 		if errors.Is(err, session.ErrPooled) || errors.Is(err, session.ErrPoolExhausted) {
 			return nil, inputf("%s:%d: %w", connConfig.Host, connConfig.Port, err)
 		}
-		if try == connectTries || !mayPass(err) {
+		if try == connectTries || !session.MayPass(err) {
 			return nil, connectFailure(connConfig, try, err)
 		}
 		select {
@@ -73,40 +73,34 @@ func (a *app) connConfig() (*pgx.ConnConfig, error) {
 	return connConfig, nil
 }
 
-// mayPass reports whether another try may succeed: the server did not answer, is starting up or is full.
-func mayPass(err error) bool {
-	var (
-		refused *pgconn.PgError
-		failed  *session.ConnectError
-	)
-	switch {
-	case errors.As(err, &failed) && failed.Lasting:
-		return false
-	case !errors.As(err, &refused):
-		return true
-	}
-	const cannotConnectNow, tooManyConnections = "57P03", "53300"
-	return refused.Code == cannotConnectNow || refused.Code == tooManyConnections
+// unreachableError is returned when no connection was had; its message names the server.
+type unreachableError struct {
+	message string
+	mayPass bool // another try may succeed
 }
 
-// connectFailure names the server.
+func (e *unreachableError) Error() string { return e.message }
+
 func connectFailure(c *pgx.ConnConfig, tries int, err error) error {
 	tried := ""
 	if tries > 1 {
 		tried = fmt.Sprintf(" after %d tries", tries)
 	}
-	return inputf("cannot connect to %s:%d, database %q, as %q%s: %s", c.Host, c.Port, c.Database, c.User, tried, oneLine(err))
+	message := fmt.Sprintf("cannot connect to %s:%d, database %q, as %q%s: %s", c.Host, c.Port, c.Database, c.User, tried, oneLine(err))
+	return &inputError{&unreachableError{message, session.MayPass(err)}}
 }
 
 // withControl connects, makes sure that our schema is the one that this binary serves, and calls do.
 func (a *app) withControl(ctx context.Context, works *work.Registry, do func(*control.Control) error) error {
-	return a.withConn(ctx, func(conn *pgx.Conn) error {
-		c := &control.Control{Conn: conn, Works: works, ChangedBy: changedBy()}
-		if err := c.CheckSchema(ctx); err != nil {
-			return err
-		}
-		return c.ExplainRights(do(c), a.role())
-	})
+	return a.withConn(ctx, func(conn *pgx.Conn) error { return a.act(ctx, conn, works, do) })
+}
+
+func (a *app) act(ctx context.Context, conn *pgx.Conn, works *work.Registry, do func(*control.Control) error) error {
+	c := &control.Control{Conn: conn, Works: works, ChangedBy: changedBy()}
+	if err := c.CheckSchema(ctx); err != nil {
+		return err
+	}
+	return c.ExplainRights(do(c), a.role())
 }
 
 // role is the one of docs/roles.sql whose rights the command takes.

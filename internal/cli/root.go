@@ -110,6 +110,7 @@ func (a *app) loadConfig(flags *pflag.FlagSet) error {
 	}
 	add("workers", "workers")
 	add("asynchronous-commit", "asynchronous_commit")
+	add("wait-for-database", "wait_for_database")
 	loaded, err := config.Load(config.Sources{Flags: given, Environ: a.Environ})
 	if err != nil {
 		return err

@@ -29,6 +29,9 @@ With --until-idle it ends when every migration whose work it has is finished, fa
 the reason. The exit code is 1 if one that it executed failed, or if a gate is closed; with --only also if one of those is not finished, and 2 if there
 is none of that name.
 
+A database that is not there yet, starts or fails over is waited for, see --wait-for-database. A wrong password, an unknown database or missing tables are
+errors at once.
+
 A work that is broken is left out and told in the log; the others run. Where all are broken, it does not start (2).
 
 See %[1]s help settings for what else can be set.`, a.Name),
@@ -46,6 +49,7 @@ See %[1]s help settings for what else can be set.`, a.Name),
 	}
 	cmd.Flags().String("workers", "", "`jobs` that this process may execute at once (default 1)")
 	cmd.Flags().String("asynchronous-commit", "", "false: every sub-batch waits for the disk (default true) (`BOOL`)")
+	cmd.Flags().String("wait-for-database", "", "how long to wait for a database that is not there yet (default forever; 1m with --until-idle) (`DURATION`)")
 	cmd.Flags().StringArrayVar(&only, "only", nil, "execute the migration of this `NAME` only; repeatable")
 	cmd.Flags().BoolVar(&untilIdle, "until-idle", false, "end when no migration can be brought forward any more")
 	_ = cmd.RegisterFlagCompletionFunc("only", a.completeMigrations("active", "running", "paused"))
@@ -77,12 +81,15 @@ func (a *app) run(ctx context.Context, only []string, untilIdle bool) error {
 		return err
 	}
 	// What is wrong with the server or the schema shows here, in a sentence, and not in a log that goes on.
-	err = a.withControl(ctx, nil, func(c *control.Control) error {
+	err = a.withDatabase(ctx, a.databaseWait(untilIdle), logger, func(c *control.Control) error {
 		if err := c.CheckRunnerRights(ctx); err != nil {
 			return err
 		}
 		return a.checkNames(ctx, c, only, untilIdle)
 	})
+	if ctx.Err() != nil && !untilIdle {
+		return nil // a daemon that was stopped
+	}
 	if err != nil {
 		return err
 	}
@@ -104,6 +111,8 @@ func (a *app) run(ctx context.Context, only []string, untilIdle bool) error {
 	if err != nil {
 		return err
 	}
+	logger.Info("runner started", "version", version, "database", fmt.Sprintf("%s:%d/%s", connConfig.Host, connConfig.Port, connConfig.Database),
+		"user", connConfig.User, "works", workNames(works), "workers", a.config.Workers, "enabled", a.config.Enabled)
 	a.signals.onSecond(r.Interrupt)
 	err = r.Run(ctx)
 	undoneErr := left.tell(a)
@@ -125,4 +134,12 @@ func collectOften() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(25)
 	}
+}
+
+func workNames(works *work.Registry) []string {
+	names := []string{}
+	for _, w := range works.All() {
+		names = append(names, w.Name)
+	}
+	return names
 }

@@ -30,21 +30,22 @@ const (
 
 // Config holds the settings of one process. Durations are written as Go's: 250ms, 2h.
 type Config struct {
-	DatabaseURL        string        // a libpq connection string or URL; default "": PG* variables and ~/.pgpass
-	WorksDir           string        // folder of the work files; default "works"
-	Enabled            bool          // this process may execute; default false
-	AsynchronousCommit bool          // sub-batches commit without waiting for the disk; default true
-	LogFormat          string        // auto (text on a terminal, else json), text or json; default auto
-	LogLevel           slog.Level    // default info
-	Workers            int           // jobs that this process may execute at once; default 1
-	PollInterval       time.Duration // between two looks for something to do; default 5s
-	ShutdownGrace      time.Duration // what a sub-batch gets to end in after SIGTERM; default 30s
-	LockTimeout        time.Duration // longest wait for a lock; default 5s
-	StatementTimeout   time.Duration // longest run of one statement; default 1m
-	IdleTimeout        time.Duration // longest silence of a runner, after which the server ends its session; default 30s
-	LogRetentionMonths int           // whole months for which the log of jobs is kept; default 6
-	SentryDSN          string        // where critical failures are reported; default "": nowhere
-	SentryEnvironment  string        // the environment named in those reports; default ""
+	DatabaseURL        string         // a libpq connection string or URL; default "": PG* variables and ~/.pgpass
+	WorksDir           string         // folder of the work files; default "works"
+	Enabled            bool           // this process may execute; default false
+	AsynchronousCommit bool           // sub-batches commit without waiting for the disk; default true
+	LogFormat          string         // auto (text on a terminal, else json), text or json; default auto
+	LogLevel           slog.Level     // default info
+	Workers            int            // jobs that this process may execute at once; default 1
+	PollInterval       time.Duration  // between two looks for something to do; default 5s
+	ShutdownGrace      time.Duration  // what a sub-batch gets to end in after SIGTERM; default 30s
+	LockTimeout        time.Duration  // longest wait for a lock; default 5s
+	StatementTimeout   time.Duration  // longest run of one statement; default 1m
+	IdleTimeout        time.Duration  // longest silence of a runner, after which the server ends its session; default 30s
+	WaitForDatabase    *time.Duration // how long a runner waits at start; default nil: for ever as a daemon, 1m until idle
+	LogRetentionMonths int            // whole months for which the log of jobs is kept; default 6
+	SentryDSN          string         // where critical failures are reported; default "": nowhere
+	SentryEnvironment  string         // the environment named in those reports; default ""
 
 	// Warnings are sentences for the user: settings that were given but not understood.
 	Warnings []string

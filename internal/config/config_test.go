@@ -2,6 +2,7 @@ package config
 
 import (
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -136,4 +137,20 @@ func TestHelpHasALineForEachSetting(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, len(settings), strings.Count(Help(), "\n"))
 	assert.Contains(t, Help(), "BBM_POLL_INTERVAL")
+}
+
+func TestTheWaitForTheDatabaseMayBeNoneOrForever(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]time.Duration{"0": 0, "10m": 10 * time.Minute, "forever": math.MaxInt64} {
+		c, err := Load(Sources{Environ: []string{"BBM_WAIT_FOR_DATABASE=" + value}})
+		require.NoError(t, err)
+		require.Equal(t, &want, c.WaitForDatabase, value)
+	}
+	c, err := Load(Sources{})
+	require.NoError(t, err)
+	require.Nil(t, c.WaitForDatabase, "it depends on the run")
+	for _, value := range []string{"-1s", "soon", "10"} {
+		_, err := Load(Sources{Environ: []string{"BBM_WAIT_FOR_DATABASE=" + value}})
+		require.ErrorContains(t, err, "give forever, 0, or a duration", value)
+	}
 }

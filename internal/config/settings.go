@@ -37,6 +37,7 @@ var settings = []setting{
 	{"lock_timeout", "500ms", "longest wait of a sub-batch for a lock; keep it below deadlock_timeout", false, duration(func(c *Config) *time.Duration { return &c.LockTimeout })},
 	{"statement_timeout", "1m", "longest run of one statement", false, duration(func(c *Config) *time.Duration { return &c.StatementTimeout })},
 	{"idle_timeout", "30s", "a runner that hangs for so long loses its session and its slot", false, duration(func(c *Config) *time.Duration { return &c.IdleTimeout })},
+	{"wait_for_database", "", "how long run waits for its database at start; empty: forever, 1m with --until-idle", false, readWait},
 	{"asynchronous_commit", "true", "whether sub-batches commit without waiting for the disk", false, readSwitch(func(c *Config) *bool { return &c.AsynchronousCommit })},
 	{"log_retention_months", "6", "whole months for which the log of jobs is kept, and the jobs of ended migrations", false, number(1, 1200, func(c *Config) *int { return &c.LogRetentionMonths })},
 	{"sentry_dsn", "", "where critical failures are reported; empty: nowhere", true, text(func(c *Config) *string { return &c.SentryDSN })},
@@ -90,6 +91,21 @@ func duration(field func(*Config) *time.Duration) func(*Config, string) error {
 		*field(c) = d
 		return nil
 	}
+}
+
+func readWait(c *Config, value string) error {
+	switch d, err := time.ParseDuration(value); {
+	case value == "":
+		c.WaitForDatabase = nil
+	case value == "forever":
+		longest := time.Duration(math.MaxInt64)
+		c.WaitForDatabase = &longest
+	case err != nil || d < 0:
+		return errors.New("give forever, 0, or a duration with its unit, such as 30s or 10m")
+	default:
+		c.WaitForDatabase = &d
+	}
+	return nil
 }
 
 func readSwitch(field func(*Config) *bool) func(*Config, string) error {

@@ -96,13 +96,19 @@ func (e *Executor) run(ctx, workCtx context.Context) error {
 		if err == nil || ctx.Err() != nil {
 			return nil // stopped, which is no failure
 		}
-		if !errors.Is(err, errConnectionLost) {
+		var unserved *unservedError
+		isUnserved := errors.As(err, &unserved)
+		if !isUnserved && !errors.Is(err, errConnectionLost) {
 			return err
 		}
 		if e.isWell {
 			backoff = reconnectBase
 		}
-		e.log.Warn("reconnecting", "error", err, "in", backoff)
+		if isUnserved {
+			e.log.Warn("waiting for a server that can be served", "reason", unserved, "in", backoff)
+		} else {
+			e.log.Warn("reconnecting", "error", err, "in", backoff)
+		}
 		sleep(ctx, jitter(backoff))
 		backoff = min(2*backoff, reconnectLimit)
 	}
@@ -164,7 +170,7 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, errConnectionLost):
+		case errors.Is(err, errConnectionLost), errors.As(err, new(*unservedError)):
 			return err
 		case e.conn.IsClosed():
 			return lost(err)

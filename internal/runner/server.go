@@ -22,15 +22,21 @@ func (e *Executor) checkServer(ctx context.Context) error {
 	return e.judge(server)
 }
 
+// unservedError ends the session with a server that cannot be served now.
+type unservedError struct{ why error }
+
+func (e *unservedError) Error() string { return e.why.Error() }
+func (e *unservedError) Unwrap() error { return e.why }
+
 // judge returns an error that ends the session where the server cannot be served: without a session there is neither a slot nor an announcement that
 // others would wait for. A daemon then looks again and again, in a deploy for one; a run until idle ends where the tables are of another version.
 func (e *Executor) judge(server dbgen.ServerCheckRow) error {
 	if server.IsStandby {
-		return lost(errStandby)
+		return &unservedError{errStandby}
 	}
 	err := schema.CheckVersion(server.SchemaVersion)
 	if errors.Is(err, schema.ErrVersion) && !e.config.UntilIdle {
-		return lost(err)
+		return &unservedError{err}
 	}
 	return err
 }

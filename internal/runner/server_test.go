@@ -17,6 +17,7 @@ func TestARunnerExecutesNothingMoreOnceTheSchemaIsNewerAndGoesOnWhenItServesItAg
 	w.eventually(`SELECT succeeded_jobs = 1 FROM bbm.batched_background_migrations`)
 	w.exec(`INSERT INTO bbm.goose_db_version (version_id, is_applied) VALUES (99999, true)`)
 	require.Eventually(t, func() bool { return w.logged("newer than the") }, 30*time.Second, time.Millisecond)
+	require.False(t, w.logged("connection lost"), "it was not lost")
 	w.exec(`UPDATE bbm.batched_background_migrations SET job_interval = '0'`)
 	// It holds nothing that others would wait for, and says so each time that it looks.
 	w.eventually(`SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND classid IN (1650617601, 1650617603, 1650617604)

@@ -73,7 +73,7 @@ func Listen(ctx context.Context, connConfig *pgx.ConnConfig, channel string) (*p
 	connConfig.RuntimeParams["application_name"] = "bbm-runner listener"
 	conn, err := pgx.ConnectConfig(ctx, connConfig)
 	if err != nil {
-		return nil, explained(err)
+		return nil, explained(connConfig, err)
 	}
 	// A role's own limit on idle sessions would end it again and again.
 	for _, statement := range []string{"SET idle_session_timeout = 0", "LISTEN " + channel} {
@@ -104,7 +104,7 @@ func Connect(ctx context.Context, connConfig *pgx.ConnConfig, config Config) (*p
 	}
 	conn, err := pgx.ConnectConfig(ctx, connConfig)
 	if err != nil {
-		return nil, explained(err)
+		return nil, explained(connConfig, err)
 	}
 	gate.isOpen.Store(false)
 	if config.CheckPooling {
