@@ -2,11 +2,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/bbm-runner/bbm-runner/internal/control"
 	"github.com/bbm-runner/bbm-runner/internal/work"
@@ -63,9 +65,16 @@ changes nothing and succeeds, so that a deploy may be repeated. What the flags l
 	flags.IntVar(&quarantineLimit, "quarantine-limit", 0, "`rows` that may be left out (default 100)")
 	flags.BoolVar(&options.Paused, "paused", false, "create it paused; start it with resume")
 	flags.BoolVar(&options.DryRun, "dry-run", false, "check everything and say what would be created")
+	strictFlags(flags, &options.Strict, &options.Accept)
 	_ = cmd.RegisterFlagCompletionFunc("on-row-error", cobra.FixedCompletions(
 		[]cobra.Completion{"fail", "quarantine"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// strictFlags are for pipelines.
+func strictFlags(flags *pflag.FlagSet, strict *bool, accept *[]string) {
+	flags.BoolVar(strict, "strict", false, "exit with code 1 where there are warnings about the work; enqueue then creates nothing")
+	flags.StringSliceVar(accept, "accept", nil, "`CODES` of warnings that are known, and left out")
 }
 
 func (a *app) enqueue(ctx context.Context, options control.EnqueueOptions) error {
@@ -74,12 +83,12 @@ func (a *app) enqueue(ctx context.Context, options control.EnqueueOptions) error
 		return err
 	}
 	return a.withControl(ctx, works, func(c *control.Control) error {
-		result, err := c.Enqueue(ctx, options)
-		if err != nil {
-			return err
+		result, refusal := c.Enqueue(ctx, options)
+		if refusal != nil && !errors.Is(refusal, control.ErrFindings) {
+			return refusal
 		}
 		for _, finding := range result.Findings {
-			a.warn("%s", finding.Message)
+			a.warn("%s [%s]", finding.Message, finding.Code)
 		}
 		for _, warning := range result.Warnings {
 			a.warn("%s", warning)
@@ -89,7 +98,9 @@ func (a *app) enqueue(ctx context.Context, options control.EnqueueOptions) error
 		}
 		if options.DryRun {
 			a.printPlan(result)
-			return nil
+		}
+		if options.DryRun || refusal != nil {
+			return refusal
 		}
 		fmt.Fprintln(a.lines(), result.Name)
 		return nil

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -20,6 +21,7 @@ func (a *app) newExplainCommand() *cobra.Command {
 	var (
 		pairs               []string
 		asMigration, asJSON bool
+		o                   explainOptions
 	)
 	cmd := &cobra.Command{
 		Use:   "explain WORK|NAME",
@@ -42,17 +44,25 @@ The name is that of a work; where there is no such work, or with --migration, th
 			if err != nil {
 				return err
 			}
-			return a.explain(cmd.Context(), args[0], arguments, asMigration, asJSON)
+			return a.explain(cmd.Context(), args[0], arguments, asMigration, asJSON, o)
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringArrayVar(&pairs, "arg", nil, "argument of the work, as `key=value`; repeatable")
 	flags.BoolVar(&asMigration, "migration", false, "the name is that of a migration, also where a work has it")
 	flags.BoolVar(&asJSON, "json", false, "print one object")
+	flags.BoolVar(&o.short, "short", false, "leave out the settings, the boundary query and the look for what remains")
+	strictFlags(flags, &o.strict, &o.accept)
 	return cmd
 }
 
-func (a *app) explain(ctx context.Context, name string, arguments work.Arguments, asMigration, asJSON bool) error {
+// explainOptions say what is left out of an explanation, and whether warnings are an error.
+type explainOptions struct {
+	short, strict bool
+	accept        []string
+}
+
+func (a *app) explain(ctx context.Context, name string, arguments work.Arguments, asMigration, asJSON bool, o explainOptions) error {
 	works, err := a.registryFor(name)
 	if err != nil {
 		return err
@@ -66,10 +76,20 @@ func (a *app) explain(ctx context.Context, name string, arguments work.Arguments
 		if err != nil {
 			return err
 		}
-		if asJSON {
-			return a.printObject(e)
+		if o.short {
+			e.Settings, e.Boundary, e.Remaining = []preview.Setting{}, nil, nil
 		}
-		a.printExplanation(e)
+		e.Warnings = slices.DeleteFunc(e.Warnings, func(w preview.Warning) bool { return slices.Contains(o.accept, w.Code) })
+		if asJSON {
+			if err := a.printObject(e); err != nil {
+				return err
+			}
+		} else {
+			a.printExplanation(e)
+		}
+		if o.strict && len(e.Warnings) > 0 {
+			return control.ErrFindings
+		}
 		return nil
 	})
 }

@@ -187,6 +187,6 @@ func (a *app) printWarnings(title string, warnings []preview.Warning) {
 	}
 	fmt.Fprintf(a.lines(), "\n%s\n", title)
 	for _, w := range warnings {
-		fmt.Fprintf(a.lines(), "  - %s\n", w.Message)
+		fmt.Fprintf(a.lines(), "  - %s [%s]\n", w.Message, w.Code)
 	}
 }

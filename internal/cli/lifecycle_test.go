@@ -167,7 +167,7 @@ func TestTuningIsSet(t *testing.T) {
 	assert.Equal(t, "fleet slots=3\n", w.ok("set", "--fleet", "slots=3"))
 	assert.Equal(t, int64(3), one[int64](w, "SELECT slots FROM bbm.fleet_settings"))
 
-	r := w.run("enqueue", "increment", "--pause", "1s", "--batch-size", "7")
+	r := w.run("enqueue", "increment", "--pause", "1s", "--batch-size", "7", "--accept", "no_room")
 	assert.Equal(t, "increment\n", r.stdout)
 	assert.Equal(t, "bbm-runner: warning: increment is there already; ignored: batch_size=7 (it has 50000), pause=1s (it has 250ms)\n", r.stderr)
 }

@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
+	"github.com/bbm-runner/bbm-runner/internal/preview"
 	"github.com/bbm-runner/bbm-runner/internal/session"
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
@@ -29,8 +31,13 @@ type EnqueueOptions struct {
 	OnRowError               *string        // fail (default) or quarantine: what happens to a row that fails alone on its data
 	QuarantineLimit          *int           // rows that may be left out, 1 to 10,000; default 100
 	Paused                   bool
-	DryRun                   bool // check everything and write nothing
+	DryRun                   bool     // check everything and write nothing
+	Strict                   bool     // what is found about the work is an error: nothing is created
+	Accept                   []string // codes of findings that are known, and left out
 }
+
+// ErrFindings is returned with the result when something is found about the work, and nothing may be.
+var ErrFindings = errors.New("there are warnings, and --strict asks for none; mend the work or its table, or leave out those that are known (--accept CODE)")
 
 // EnqueueResult tells what there is now; after a dry run, what there would be.
 type EnqueueResult struct {
@@ -39,7 +46,7 @@ type EnqueueResult struct {
 	Status        string   // "" after a dry run that would create it
 	IgnoredTuning []string // what a migration that is there already has otherwise: "batch_size=1000 (it has 50000)"
 	Warnings      []string
-	Findings      []work.Warning // about the work on this table
+	Findings      []work.Warning // what explain warns of, about the work on this table
 
 	Work, Checksum, Table string
 	Cursor                []string
@@ -56,16 +63,16 @@ func (c *Control) Enqueue(ctx context.Context, o EnqueueOptions) (EnqueueResult,
 	if err != nil {
 		return EnqueueResult{}, err
 	}
-	reading := session.Cancellable(ctx)
-	if e.target, err = work.Resolve(reading, c.Conn, e.work); err != nil {
-		return EnqueueResult{}, err
-	}
-	findings, err := work.CheckWork(reading, c.Conn, e.work, e.target, e.arguments)
+	var findings []work.Warning
+	e.target, findings, err = preview.Review(session.Cancellable(ctx), c.Conn, preview.Subject{
+		Work: e.work, Arguments: e.arguments, BatchSize: value(o.BatchSize), SubBatchSize: value(o.SubBatchSize),
+	})
 	if err != nil {
 		return EnqueueResult{}, err
 	}
-	if e.target.Rows, err = work.EstimateRows(reading, c.Conn, e.work, e.target); err != nil {
-		return EnqueueResult{}, err
+	findings = slices.DeleteFunc(findings, func(w work.Warning) bool { return slices.Contains(o.Accept, w.Code) })
+	if o.Strict && len(findings) > 0 && !o.DryRun {
+		return EnqueueResult{Findings: findings}, ErrFindings
 	}
 	var result EnqueueResult
 	if o.DryRun {
@@ -79,6 +86,9 @@ func (c *Control) Enqueue(ctx context.Context, o EnqueueOptions) (EnqueueResult,
 		}
 	}
 	result.Findings = findings
+	if err == nil && o.Strict && len(findings) > 0 {
+		err = ErrFindings
+	}
 	return result, err
 }
 

@@ -3,6 +3,7 @@ package preview
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -37,6 +38,25 @@ func Explain(ctx context.Context, conn *pgx.Conn, s Subject) (*Explanation, erro
 	}
 	return e, nil
 }
+
+// Review proves that the subject can run, and returns what it runs on and the warnings of [Explain], but for that of the session's role: it need not be the
+// runner's.
+func Review(ctx context.Context, conn *pgx.Conn, s Subject) (t work.Target, warnings []Warning, err error) {
+	err = onStage(ctx, conn, s, func(st *stage) error {
+		t = st.target
+		t.Rows = st.rows
+		_, err := st.explain(ctx)
+		warnings = slices.DeleteFunc(st.warnings, func(w Warning) bool { return w.Code == superuser })
+		return err
+	})
+	if err != nil {
+		return t, nil, orStopped(ctx, err)
+	}
+	return t, warnings, nil
+}
+
+// superuser is the code of the warning about the session's role.
+const superuser = "superuser"
 
 func (st *stage) explain(ctx context.Context) (*Explanation, error) {
 	role, err := queries.PreviewRole(ctx, st.tx)
@@ -187,6 +207,6 @@ func (st *stage) warnOfRole(writes []Write, role dbgen.PreviewRoleRow) {
 			}
 		}
 	}
-	st.warn("superuser", "%s is a superuser, and lends its rights to whatever the statement calls, whoever wrote it (%s): run the work as a role with just the rights "+
+	st.warn(superuser, "%s is a superuser, and lends its rights to whatever the statement calls, whoever wrote it (%s): run the work as a role with just the rights "+
 		"that it needs", role.Name, strings.Join(lent, ", "))
 }
