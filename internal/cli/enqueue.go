@@ -16,12 +16,12 @@ import (
 
 func (a *app) newEnqueueCommand() *cobra.Command {
 	var (
-		options                                           control.EnqueueOptions
-		pairs                                             []string
-		batchSize, subBatchSize, maxAttempts, parallelism int
-		interval, pause                                   time.Duration
-		onRowError                                        string
-		quarantineLimit                                   int
+		options                             control.EnqueueOptions
+		pairs                               []string
+		batchSize, maxAttempts, parallelism int
+		interval, pause                     time.Duration
+		subBatchSize, onRowError            string
+		quarantineLimit                     int
 	)
 	cmd := &cobra.Command{
 		Use:   "enqueue WORK",
@@ -42,7 +42,11 @@ changes nothing and succeeds, so that a deploy may be repeated. What the flags l
 				return usagef("the name is empty; give one, or leave --name out to use the work's")
 			}
 			options.BatchSize = given(cmd, "batch-size", &batchSize)
-			options.SubBatchSize = given(cmd, "sub-batch-size", &subBatchSize)
+			if options.SubBatchAuto = subBatchSize == "auto"; !options.SubBatchAuto && cmd.Flags().Changed("sub-batch-size") {
+				if err := readInt(&options.SubBatchSize, subBatchSize, ", or auto"); err != nil {
+					return usagef("--sub-batch-size is %q; %s", subBatchSize, err)
+				}
+			}
 			options.MaxAttempts = given(cmd, "max-attempts", &maxAttempts)
 			options.Parallelism = given(cmd, "parallelism", &parallelism)
 			options.Interval = given(cmd, "interval", &interval)
@@ -56,7 +60,7 @@ changes nothing and succeeds, so that a deploy may be repeated. What the flags l
 	flags.StringVar(&options.Name, "name", "", "name of the migration, at most 100 characters (default the work's)")
 	flags.StringArrayVar(&pairs, "arg", nil, "argument of the work, as `key=value`; repeatable")
 	flags.IntVar(&batchSize, "batch-size", 0, "`rows` of a job (default 50000)")
-	flags.IntVar(&subBatchSize, "sub-batch-size", 0, "`rows` of a transaction, fixed (default chosen by the runner)")
+	flags.StringVar(&subBatchSize, "sub-batch-size", "", "`rows` of a transaction, fixed; auto (default where the work's file has none): chosen by the runner")
 	flags.DurationVar(&interval, "interval", 0, "time between the starts of two jobs (default 0s)")
 	flags.DurationVar(&pause, "pause", 0, "time between two sub-batches (default 0s)")
 	flags.IntVar(&maxAttempts, "max-attempts", 0, "`failures` of one job that fail the migration (default 5)")

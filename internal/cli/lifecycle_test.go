@@ -92,6 +92,19 @@ func TestTheFieldsOfJSONAreTheContract(t *testing.T) {
 	assert.ElementsMatch(t, columnsOf("batched_background_migration_transition_logs"), keys(own[0]))
 }
 
+func TestASizeThatTheFileFixesIsLeftToTheRunner(t *testing.T) {
+	w := setup(t)
+	w.file("fixed", strings.Replace(increment, "-- cursor: id\n", "-- cursor: id\n-- sub_batch_size: 7\n", 1))
+	assert.Contains(t, w.ok("enqueue", "fixed", "--dry-run"), "in sub-batches of 7\n")
+	assert.Contains(t, w.ok("enqueue", "fixed", "--dry-run", "--sub-batch-size", "auto"), "in sub-batches of auto\n")
+	w.ok("enqueue", "fixed", "--sub-batch-size", "auto", "--paused")
+	assert.Contains(t, w.ok("status", "fixed"), "  sub-batch size  auto\n")
+	w.ok("set", "fixed", "sub_batch_size=9")
+	r := w.run("enqueue", "fixed", "--sub-batch-size", "auto")
+	assert.Contains(t, r.stderr, "ignored: sub_batch_size=auto (it has 9)")
+	assert.Contains(t, w.refused("enqueue", "fixed", "--name", "other", "--sub-batch-size", "some"), `--sub-batch-size is "some"; give a whole number, or auto`)
+}
+
 func TestSeveralMigrationsAreDeletedAtOnce(t *testing.T) {
 	w := setup(t)
 	for _, name := range []string{"one", "two", "three"} {

@@ -32,6 +32,11 @@ func (c *Control) request(o EnqueueOptions) (enqueueing, error) {
 	if err != nil {
 		return enqueueing{}, err
 	}
+	if o.SubBatchAuto {
+		unfixed := *w
+		unfixed.SubBatchSize = 0
+		w = &unfixed
+	}
 	e := enqueueing{EnqueueOptions: o, name: cmp.Or(o.Name, w.Name), work: w, arguments: work.Arguments{}, changedBy: c.ChangedBy}
 	for name, value := range o.Arguments {
 		if strings.ContainsRune(value, 0) || !utf8.ValidString(value) {
@@ -149,6 +154,7 @@ func (e enqueueing) ignored(m dbgen.Migration) []string {
 	}
 	add(e.BatchSize != nil, "batch_size", value(e.BatchSize), int(value(m.BatchSize)))
 	add(e.SubBatchSize != nil, "sub_batch_size", value(e.SubBatchSize), subBatchSize)
+	add(e.SubBatchAuto, "sub_batch_size", any("auto"), subBatchSize)
 	add(e.Interval != nil, "interval", value(e.Interval), m.JobInterval)
 	add(e.Pause != nil, "pause", value(e.Pause), m.Pause)
 	add(e.MaxAttempts != nil, "max_attempts", value(e.MaxAttempts), int(m.MaxAttempts))

@@ -26,6 +26,7 @@ type EnqueueOptions struct {
 	Work, Name               string            // Name: "" for the work's
 	Arguments                map[string]string // in text form, as PostgreSQL reads them
 	BatchSize, SubBatchSize  *int
+	SubBatchAuto             bool           // let the runner choose the sub-batch size, whatever the header says
 	Interval, Pause          *time.Duration // between the starts of two jobs; between sub-batches; default 0
 	MaxAttempts, Parallelism *int           // default 5; default 1
 	OnRowError               *string        // fail (default) or quarantine: what happens to a row that fails alone on its data
@@ -181,7 +182,7 @@ func (e enqueueing) pin(ctx context.Context, tx pgx.Tx, m dbgen.Migration) (dbge
 		return m, err
 	}
 	err := queries.MigrationTune(ctx, tx, dbgen.MigrationTuneParams{
-		MigrationID: m.ID, BatchSize: int4(e.BatchSize), SubBatchSize: int4(e.SubBatchSize), JobInterval: e.Interval, Pause: e.Pause,
+		MigrationID: m.ID, BatchSize: int4(e.BatchSize), SubBatchSize: int4(e.SubBatchSize), IsSubBatchAuto: e.SubBatchAuto, JobInterval: e.Interval, Pause: e.Pause,
 		MaxAttempts: int4(e.MaxAttempts), Parallelism: int4(e.Parallelism),
 		OnRowError: policy(e.OnRowError), QuarantineLimit: int4(e.QuarantineLimit),
 	})
