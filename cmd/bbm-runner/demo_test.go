@@ -35,7 +35,13 @@ func startDemo(t *testing.T) (cmd *exec.Cmd, output *bufio.Reader, folder string
 	require.NoError(t, err)
 	cmd = exec.Command(path, "demo", "--rows", "100000")
 	cmd.Env = append(os.Environ(), "TMPDIR="+folder)
-	cmd.Stdout = write
+	var stderr logBuffer
+	cmd.Stdout, cmd.Stderr = write, &stderr
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(stderr.String())
+		}
+	})
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	require.NoError(t, cmd.Start())
 	require.NoError(t, write.Close()) // the process has its own

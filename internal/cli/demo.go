@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bbm-runner/bbm-runner/internal/control"
+	"github.com/bbm-runner/bbm-runner/internal/session"
 )
 
 const (
@@ -85,6 +86,7 @@ func (a *app) demo(ctx context.Context, rows int) (err error) {
 	// server and its files would stay.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGPIPE)
 	defer stop()
+	ctx = session.Cancellable(ctx) // what it commits may well be undone: it is removed at the end
 	d := &demo{app: a, rows: rows, folder: folder}
 	return d.onServer(ctx, func() error {
 		return a.withConn(ctx, func(conn *pgx.Conn) error { return d.inSchema(ctx, conn, func() error { return d.tell(ctx) }) })

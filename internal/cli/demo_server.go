@@ -62,7 +62,11 @@ func (d *demo) inSchema(ctx context.Context, conn *pgx.Conn, tell func() error) 
 		}
 		defer cleanup("forget the demo's migration", d.forget)
 	} else {
-		if _, err := schema.Up(ctx, conn.Config()); err != nil {
+		connConfig, err := d.connConfig()
+		if err != nil {
+			return err
+		}
+		if _, err := schema.Up(ctx, connConfig); err != nil {
 			return err
 		}
 		defer cleanup("remove the schema bbm", func(ctx context.Context) error {
