@@ -128,7 +128,7 @@ func TestTheLookForWhatRemainsIsShownAsItIsSent(t *testing.T) {
 		"UPDATE public.items AS i SET m = 2 WHERE @batch(i) AND i.m = 1"))
 	require.NoError(t, err)
 	e := w.explain(of)
-	assert.Contains(t, e.Remaining.SQL, "(m = 1) IS TRUE AND")
+	assert.Contains(t, e.Remaining.SQL, "(m = 1) IS TRUE THEN")
 	assert.Contains(t, e.Remaining.PlanText, "Index Scan using items_pkey")
 	assert.NotContains(t, e.Remaining.PlanText, "Seq Scan")
 	of.Remaining = ""
