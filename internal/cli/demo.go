@@ -89,7 +89,15 @@ func (a *app) demo(ctx context.Context, rows int) (err error) {
 	ctx = session.Cancellable(ctx) // what it commits may well be undone: it is removed at the end
 	d := &demo{app: a, rows: rows, folder: folder}
 	return d.onServer(ctx, func() error {
-		return a.withConn(ctx, func(conn *pgx.Conn) error { return d.inSchema(ctx, conn, func() error { return d.tell(ctx) }) })
+		return a.withConn(ctx, func(conn *pgx.Conn) error {
+			return d.inSchema(ctx, conn, func() error {
+				err := d.tell(ctx)
+				if ctx.Err() != nil {
+					return ctx.Err() // whatever a cancelled statement says
+				}
+				return err
+			})
+		})
 	})
 }
 
