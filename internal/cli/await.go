@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// forever is how long a daemon waits for its database: whatever starts both need not know an order.
+	// forever is how long a daemon waits for its database: whatever starts both need not know an
+	// order.
 	forever time.Duration = math.MaxInt64
 	// untilIdleWait is the same for a run that somebody waits for.
 	untilIdleWait = time.Minute
@@ -21,8 +22,9 @@ const (
 	longestBackoff = 10 * time.Second
 )
 
-// withDatabase is withControl for a runner: a database that is not there yet, starts, stops or fails over is waited for, up to limit. What no wait mends
-// (a wrong password, an unknown database, tables that are missing) is an error at once.
+// withDatabase is withControl for a runner: a database that is not there yet, starts, stops or
+// fails over is waited for, up to limit. What no wait mends (a wrong password, an unknown database,
+// tables that are missing) is an error at once.
 func (a *app) withDatabase(ctx context.Context, limit time.Duration, logger *slog.Logger, do func(*control.Control) error) error {
 	began := time.Now()
 	for backoff := connectBackoff; ; backoff = min(2*backoff, longestBackoff) {

@@ -4,31 +4,37 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/bbm-runner/bbm-runner/internal/session"
 )
 
-// ErrReadOnly is returned by a run until idle when the database takes no changes. default_transaction_read_only is a brake that belongs to whoever
-// administers the database: not even what we note of our own is written under it.
+// ErrReadOnly is returned by a run until idle when the database takes no changes.
+// default_transaction_read_only is a brake that belongs to whoever administers the database: not
+// even what we note of our own is written under it.
 var ErrReadOnly = errors.New("the database is read-only (default_transaction_read_only is on)")
 
-// What a runner announces to `status` by RunnerAnnounce: that its parameter is off or on, and that its session is read-only.
+// What a runner announces to `status` by RunnerAnnounce: that its parameter is off or on, and that
+// its session is read-only.
 const (
 	announcedOff int32 = iota
 	announcedOn
 	announcedReadOnly
 )
 
-// isReadOnly tells whether a statement of ours was refused since it writes. A work may meet read-only servers of its own.
+// isReadOnly tells whether a statement of ours was refused since it writes. A work may meet
+// read-only servers of its own.
 func isReadOnly(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == "25006" && !isOfWork(err)
 }
 
-// awaitWritable keeps an executor, with the slot and the job that it has, until its session may write, and tells `status` why. It returns at once where it
-// may. A setting of the database or the role is for later sessions: so it looks whether a new one may write as well, and then returns [errConnectionLost].
+// awaitWritable keeps an executor, with the slot and the job that it has, until its session may
+// write, and tells `status` why. It returns at once where it may. A setting of the database or the
+// role is for later sessions: so it looks whether a new one may write as well, and then returns
+// [errConnectionLost].
 func (e *Executor) awaitWritable(ctx context.Context) error {
 	isElsewhere := false // a new session may write
 	for isAnnounced := false; ctx.Err() == nil; isAnnounced = true {
@@ -47,7 +53,7 @@ func (e *Executor) awaitWritable(ctx context.Context) error {
 		case isElsewhere:
 			return lost(errors.New("the database may be written again, in a new session"))
 		case !isAnnounced:
-			e.runner.noteHalt(ErrReadOnly)
+			e.runner.noteHalt(ErrReadOnly, time.Time{})
 			if err := e.queries.RunnerAnnounce(ctx, e.conn, announcedReadOnly); err != nil {
 				return lost(fmt.Errorf("announce: %w", err))
 			}
@@ -62,7 +68,8 @@ func (e *Executor) awaitWritable(ctx context.Context) error {
 	return nil
 }
 
-// resumeWritable waits with a job until its next sub-batch may write, and tells why not to go on, if so.
+// resumeWritable waits with a job until its next sub-batch may write, and tells why not to go on,
+// if so.
 func (e *Executor) resumeWritable(ctx context.Context, job *claimedJob) (reason string, err error) {
 	if err := e.rollback(); err != nil {
 		return "", err
@@ -77,7 +84,8 @@ func (e *Executor) resumeWritable(ctx context.Context, job *claimedJob) (reason 
 	return reason, err
 }
 
-// mayWriteAnew tells whether a new session may write; a failure to connect is none of this one's business.
+// mayWriteAnew tells whether a new session may write; a failure to connect is none of this one's
+// business.
 func (e *Executor) mayWriteAnew(ctx context.Context) bool {
 	conn, err := session.Connect(ctx, e.runner.connConfig, e.sessionConfig())
 	if err != nil {
@@ -88,16 +96,24 @@ func (e *Executor) mayWriteAnew(ctx context.Context) bool {
 	return err == nil && !there.IsReadOnly
 }
 
-// noteHalt logs why nothing is executed, and that it is again, where the reason is nil: once for all executors.
-func (r *Runner) noteHalt(reason error, details ...any) {
+// noteHalt logs why nothing is executed, and that it is again, where the reason is nil: once for
+// all executors. What one of them has read of the fleet's settings may be older than what another
+// has: asOf is when those were written; zero where the reason is not among them.
+func (r *Runner) noteHalt(reason error, asOf time.Time, details ...any) {
 	text := ""
 	if reason != nil {
 		text = reason.Error()
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !asOf.IsZero() {
+		if asOf.Before(r.haltAsOf) {
+			return
+		}
+		r.haltAsOf = asOf
+	}
 	before := r.halted
 	r.halted = text
-	r.mu.Unlock()
 	switch {
 	case text == before:
 	case reason != nil:

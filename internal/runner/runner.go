@@ -83,6 +83,7 @@ type Runner struct {
 	once       sync.Once
 
 	mu       sync.Mutex
+	haltAsOf time.Time
 	halted   string         // why nothing is executed; empty: nothing is known against it
 	executed map[int64]bool // migrations that this process has executed or rejected
 }

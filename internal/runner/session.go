@@ -14,10 +14,13 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
-// A function that a work calls may set what it likes for its session. So a session is made as new before each look: what is behind one job reaches no
-// other. Within a job the settings that decide what keys and statements mean are looked at behind each COMMIT. Both travel with what is sent anyway.
+// A function that a work calls may set what it likes for its session. So a session is made as new
+// before each look: what is behind one job reaches no other. Within a job the settings that decide
+// what keys and statements mean are looked at behind each COMMIT. Both travel with what is sent
+// anyway.
 
-// leftovers drop what a session keeps besides settings. DISCARD ALL would give up our slot and what the driver has prepared.
+// leftovers drop what a session keeps besides settings. DISCARD ALL would give up our slot and what
+// the driver has prepared.
 var leftovers = []string{"CLOSE ALL", "UNLISTEN *", "DISCARD TEMP"}
 
 // pinned is how the session is pinned.
@@ -77,8 +80,9 @@ func (e *Executor) setSession(ctx context.Context, w *work.Work) error {
 	return e.pinAgain(ctx)
 }
 
-// queueRenewal makes the session as new at the head of a pipeline. asksForLocks tells [Executor.readRenewal] that it asks for advisory locks which a work
-// has left: after one had the chance, and seldom, since that reads the whole lock table.
+// queueRenewal makes the session as new at the head of a pipeline. asksForLocks tells
+// [Executor.readRenewal] that it asks for advisory locks which a work has left: after one had the
+// chance, and seldom, since that reads the whole lock table.
 func (e *Executor) queueRenewal(p *pipeline) (asksForLocks bool) {
 	for _, statement := range session.OwnRole {
 		p.batch.Queue(statement)
@@ -132,7 +136,8 @@ func (e *Executor) readRenewal(ctx context.Context, p *pipeline, asksForLocks bo
 	return left, nil
 }
 
-// errLocksLeft ends a session, and with it the locks: one by one they could not be given back, since each may be held several times.
+// errLocksLeft ends a session, and with it the locks: one by one they could not be given back,
+// since each may be held several times.
 var errLocksLeft = errors.New("a work has left advisory locks in its session, which ends for it: let its functions take them by pg_advisory_xact_lock")
 
 // clear drops what a work has left. Its error means that nothing may go on in this session.
@@ -148,13 +153,15 @@ func (e *Executor) clear(ctx context.Context, left remains) error {
 	return nil
 }
 
-// changes are the settings of ours that a sub-batch has changed; err is set where they could not be looked at.
+// changes are the settings of ours that a sub-batch has changed; err is set where they could not be
+// looked at.
 type changes struct {
 	names []string
 	err   error
 }
 
-// restoreSession answers a sub-batch that has succeeded and left settings of ours changed. Its error means that nothing may go on in this session.
+// restoreSession answers a sub-batch that has succeeded and left settings of ours changed. Its
+// error means that nothing may go on in this session.
 func (e *Executor) restoreSession(job *claimedJob, changed changes) error {
 	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
 	defer cancel()

@@ -36,10 +36,10 @@ func (e *Executor) step(ctx, workCtx context.Context) (isBusy bool, err error) {
 	}
 	e.maintain(ctx)
 	if !s.fleet.ExecutionEnabled {
-		e.runner.noteHalt(ErrExecutionDisabled, "by", s.fleet.ChangedBy, "why", orEmpty(s.fleet.Reason))
+		e.runner.noteHalt(ErrExecutionDisabled, s.fleet.UpdatedAt, "by", s.fleet.ChangedBy, "why", orEmpty(s.fleet.Reason))
 		return false, errJoin(ErrExecutionDisabled, e.releaseSlot(ctx))
 	}
-	e.runner.noteHalt(nil)
+	e.runner.noteHalt(nil, s.fleet.UpdatedAt)
 	if err := e.takeSlot(ctx, s.fleet.Slots); err != nil {
 		return false, err
 	}

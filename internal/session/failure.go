@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ConnectError is returned when no connection is had. Its message is one line that says what to do where that is known; it holds neither a password nor
-// a server's DETAIL.
+// ConnectError is returned when no connection is had. Its message is one line that says what to do
+// where that is known; it holds neither a password nor a server's DETAIL.
 type ConnectError struct {
 	Lasting bool // another try will not succeed: the password is wrong, there is no such database, the server wants or has no TLS, …
 
@@ -40,7 +40,8 @@ func MayPass(err error) bool {
 	return true // the connection was lost before the session was pinned
 }
 
-// passes tells whether a server that refuses with this SQLSTATE may admit a client later: it starts, stops, fails over, or is full.
+// passes tells whether a server that refuses with this SQLSTATE may admit a client later: it
+// starts, stops, fails over, or is full.
 func passes(sqlstate string) bool {
 	switch sqlstate[:min(2, len(sqlstate))] {
 	case "08", "53", "57", "58", "XX": // connection exceptions, resources, an operator at work, failures of the system
@@ -49,7 +50,8 @@ func passes(sqlstate string) bool {
 	return false
 }
 
-// explained makes the driver's error plain. That one tells the same for each address and each way of encryption that it tried, in several lines.
+// explained makes the driver's error plain. That one tells the same for each address and each way
+// of encryption that it tried, in several lines.
 func explained(connConfig *pgx.ConnConfig, err error) error {
 	var (
 		refused   *pgconn.PgError
@@ -70,7 +72,8 @@ func explained(connConfig *pgx.ConnConfig, err error) error {
 		return lasting("the server's certificate is not valid: %s", invalid.Error())
 	}
 	tries := triesOf(err)
-	// Where both ways are tried, with TLS and without, a server that lacks one of them is not to blame for what became of the other.
+	// Where both ways are tried, with TLS and without, a server that lacks one of them is not to
+	// blame for what became of the other.
 	if others := slices.DeleteFunc(slices.Clone(tries), lacksWay); triesBothWays(connConfig) && len(others) > 0 {
 		tries = others
 	}
@@ -86,7 +89,8 @@ func explained(connConfig *pgx.ConnConfig, err error) error {
 	return &ConnectError{false, oneLine(told.Error()), err}
 }
 
-// triesOf are the errors of each address and each way of encryption, without the user and the database, which the driver puts before them.
+// triesOf are the errors of each address and each way of encryption, without the user and the
+// database, which the driver puts before them.
 func triesOf(err error) []error {
 	var failed *pgconn.ConnectError
 	if !errors.As(err, &failed) || failed.Unwrap() == nil {
@@ -98,7 +102,8 @@ func triesOf(err error) []error {
 	return []error{failed.Unwrap()}
 }
 
-// lacksWay tells whether a server has refused a client with TLS since it has none, or one without since it asks for it.
+// lacksWay tells whether a server has refused a client with TLS since it has none, or one without
+// since it asks for it.
 func lacksWay(err error) bool {
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) {
@@ -107,7 +112,8 @@ func lacksWay(err error) bool {
 	return strings.Contains(err.Error(), "server refused TLS connection") // the driver has no type for it
 }
 
-// triesBothWays tells whether a connection is tried with TLS and without, as the default sslmode=prefer has it.
+// triesBothWays tells whether a connection is tried with TLS and without, as the default
+// sslmode=prefer has it.
 func triesBothWays(connConfig *pgx.ConnConfig) bool {
 	hasPlain, hasTLS := connConfig.TLSConfig == nil, connConfig.TLSConfig != nil
 	for _, other := range connConfig.Fallbacks {
