@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -59,22 +58,9 @@ See %[1]s help settings for what else can be set.`, a.Name),
 func (a *app) run(ctx context.Context, only []string, untilIdle bool) error {
 	collectOften()
 	logger := newLogger(a.Stderr, a.config)
-	works, err := a.registry()
-	var (
-		broken      *work.DirError
-		brokenNames []string
-	)
-	if err != nil && (!errors.As(err, &broken) || len(works.All()) == 0) {
+	works, broken, err := a.worksToRun(logger)
+	if err != nil {
 		return err
-	}
-	if broken != nil {
-		for _, each := range broken.Works {
-			logger.Error("a broken work is left out; its migrations wait", "work", each.Name, "error", oneLine(each))
-			brokenNames = append(brokenNames, each.Name)
-		}
-	}
-	if len(works.All()) == 0 {
-		a.warn("there are no works in %q; nothing can be executed", a.config.WorksDir)
 	}
 	connConfig, err := a.connConfig()
 	if err != nil {
@@ -101,7 +87,7 @@ func (a *app) run(ctx context.Context, only []string, untilIdle bool) error {
 	version, _ := a.build()
 	left := undone{only: only}
 	r, err := runner.New(connConfig, works, runner.Config{
-		Enabled: a.config.Enabled, Workers: a.config.Workers, Only: only, BrokenWorks: brokenNames, UntilIdle: untilIdle,
+		Enabled: a.config.Enabled, Workers: a.config.Workers, Only: only, BrokenWorks: broken.Names(), UntilIdle: untilIdle,
 		PollInterval: a.config.PollInterval, ShutdownGrace: a.config.ShutdownGrace,
 		LockTimeout: a.config.LockTimeout, StatementTimeout: a.config.StatementTimeout, IdleTimeout: a.config.IdleTimeout,
 		SynchronousCommit: !a.config.AsynchronousCommit,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -97,4 +98,21 @@ func (a *app) registryFor(name string) (*work.Registry, error) {
 		a.warn("%w", each)
 	}
 	return works, nil
+}
+
+// worksToRun returns the works that can be executed, and those that are broken (nil: none), which
+// are told to the log. Where all are broken there is nothing to start for: an error.
+func (a *app) worksToRun(log *slog.Logger) (works *work.Registry, broken *work.DirError, err error) {
+	works, err = a.registry()
+	switch {
+	case errors.As(err, &broken) && len(works.All()) > 0:
+		for _, each := range broken.Works {
+			log.Error("a broken work is left out; its migrations wait", "work", each.Name, "error", oneLine(each))
+		}
+	case err != nil:
+		return nil, nil, err
+	case len(works.All()) == 0:
+		a.warn("there are no works in %q; nothing can be executed", a.config.WorksDir)
+	}
+	return works, broken, nil
 }

@@ -45,6 +45,18 @@ func (e *DirError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Names are those of the broken works; none of a nil error.
+func (e *DirError) Names() []string {
+	if e == nil {
+		return nil
+	}
+	names := make([]string, len(e.Works))
+	for i, w := range e.Works {
+		names[i] = w.Name
+	}
+	return names
+}
+
 func (e *DirError) Unwrap() []error {
 	errs := make([]error, len(e.Works))
 	for i, err := range e.Works {
