@@ -35,7 +35,7 @@ func TestAStopCancelsNoCommit(t *testing.T) {
 		brief string                                                                // what that would bring
 		sees  string                                                                // by all others
 	}{
-		{"preparing", catchPreparing, "the upper bound", `SELECT max_key IS NOT NULL FROM bbm.batched_background_migrations`},
+		{"preparing", catchPreparing, "the pinned version", `SELECT work_checksum IS NOT NULL FROM bbm.batched_background_migrations`},
 		{"claiming", catchClaiming, "a third job", `SELECT count(*) = 3 FROM bbm.batched_background_migration_jobs`},
 		{"changing rows", catchChanging, "a third sub-batch", `SELECT sum(n) > 16 FROM public.items`},
 		{"a job that succeeds", catchSucceeding, "the success", `SELECT bool_or(status = 'succeeded') FROM bbm.batched_background_migration_jobs`},
