@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"net/url"
 	"os"
 	"os/exec"
@@ -23,7 +22,7 @@ func (p *process) endsWith(t *testing.T, code int, said string) {
 	if code == 0 {
 		require.NoError(t, err, p.log)
 	} else {
-		require.True(t, errors.As(err, &exit), "%v: %s", err, p.log)
+		require.ErrorAs(t, err, &exit, "%v: %s", err, p.log)
 		require.Equal(t, code, exit.ExitCode(), p.log)
 	}
 	require.Contains(t, p.log.String(), said)

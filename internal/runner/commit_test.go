@@ -124,7 +124,8 @@ func (w *world) awaitStandby(name string) {
 	}
 	for !waits() {
 		select {
-		case <-done: // it came too early
+		case err := <-done: // it came too early
+			require.NoError(w.t, err)
 			go func() {
 				_, err := probe.Exec(w.ctx, `CREATE TABLE public.probe (); DROP TABLE public.probe`)
 				done <- err

@@ -193,7 +193,7 @@ func TestARowThatIsTriedAgainBehindAWalkIsNotMissedByItsProof(t *testing.T) {
 	w.eventually(`SELECT status = 'finished' FROM bbm.batched_background_migrations`)
 	require.NoError(t, stop())
 	remaining := one[int](w, `SELECT count(*) FROM public.items WHERE new_form IS NULL`)
-	assert.Equal(t, remaining, len(w.leftOut()), "what remains is in quarantine")
+	assert.Len(t, w.leftOut(), remaining, "what remains is in quarantine")
 	assert.Equal(t, fmt.Sprintf("of 100 rows none remains but %d in quarantine", remaining), w.lastReason())
 	dbtest.CheckHistory(t, w.conn, "convert")
 }

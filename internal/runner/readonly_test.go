@@ -21,14 +21,14 @@ func (w *world) braked(value string) {
 	w.setDatabase("default_transaction_read_only", value)
 }
 
-// waitsForReason waits until status says why a migration does not run.
-func (w *world) waitsForReason(name, reason string) {
+// waitsUntilItMayWrite waits until status says that a migration does not run since the database is read-only.
+func (w *world) waitsUntilItMayWrite(name string) {
 	w.t.Helper()
 	require.Eventually(w.t, func() bool {
 		migrations, err := w.control().Status(w.ctx, name)
 		require.NoError(w.t, err)
-		return migrations[0].WaitingFor != nil && *migrations[0].WaitingFor == reason
-	}, 30*time.Second, 5*time.Millisecond, reason)
+		return migrations[0].WaitingFor != nil && *migrations[0].WaitingFor == readOnlyReason
+	}, 30*time.Second, 5*time.Millisecond)
 }
 
 const readOnlyReason = "the database is read-only for its runners (default_transaction_read_only is on): whoever has set it turns it off"
@@ -38,7 +38,7 @@ func TestADatabaseThatIsMadeReadOnlyHoldsItsRunnersAndGoesOnWhenItIsNot(t *testi
 	w.enqueue("count", "public.items", 10, 5)
 	w.braked("on")
 	stop := w.start(w.runner(w.daemon(), parse(t, "count", increment)))
-	w.waitsForReason("count", readOnlyReason)
+	w.waitsUntilItMayWrite("count")
 	require.Zero(t, one[int](w, `SELECT sum(n)::int FROM public.items`))
 	require.Zero(t, one[int](w, `SELECT count(*) FROM bbm.batched_background_migration_jobs`))
 	require.Eventually(t, func() bool { return w.logged("execution waits") && w.logged("default_transaction_read_only") }, 30*time.Second, time.Millisecond)
@@ -81,7 +81,7 @@ func TestAServerThatIsMadeReadOnlyInTheMiddleOfAJobKeepsTheJobWaiting(t *testing
 	goOn, stop := w.startMidway(10, w.daemon(), parse(t, "count", increment))
 	brake("on")
 	goOn()
-	w.waitsForReason("count", readOnlyReason)
+	w.waitsUntilItMayWrite("count")
 	require.Equal(t, "running", one[string](w, `SELECT status::text FROM bbm.batched_background_migration_jobs`))
 	require.Equal(t, 10, one[int](w, `SELECT sum(n)::int FROM public.items`))
 	brake("off")
@@ -99,7 +99,7 @@ func TestAServerThatIsMadeReadOnlyInTheMiddleOfAJobKeepsTheJobWaiting(t *testing
 		goOn, stop := w.startMidway(10, w.daemon(), parse(t, "count", increment))
 		brake("on")
 		goOn()
-		w.waitsForReason("again", readOnlyReason)
+		w.waitsUntilItMayWrite("again")
 		require.NoError(t, stop())
 		brake("off")
 		require.NoError(t, w.runUntilIdle(parse(t, "count", increment)))
@@ -123,7 +123,7 @@ func TestAServerThatIsMadeReadOnlyInTheMiddleOfAJobKeepsTheJobWaiting(t *testing
 		w.eventually(`SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 5 AND NOT granted)`)
 		brake("on")
 		w.exec(`SELECT pg_advisory_unlock(5)`)
-		w.waitsForReason("third", readOnlyReason)
+		w.waitsUntilItMayWrite("third")
 		require.Zero(t, one[int](w, `SELECT count(*) FROM public.items WHERE n <> 1`))
 		brake("off")
 		w.eventually(`SELECT status = 'finished' FROM bbm.batched_background_migrations WHERE name = 'third'`)

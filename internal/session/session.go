@@ -139,10 +139,10 @@ func (c Config) Pins(path, zone string) (p dbgen.SessionPinParams) {
 	add("idle_session_timeout", Milliseconds(c.IdleTimeout))
 	for _, pin := range pins {
 		name, value := pin[0], pin[1]
-		switch {
-		case name == searchPath:
+		switch name {
+		case searchPath:
 			value = cmp.Or(path, value)
-		case name == timeZone:
+		case timeZone:
 			value = cmp.Or(zone, value)
 		}
 		add(name, value)
