@@ -51,7 +51,7 @@ func (m *modelled) isOneOf(statuses ...dbgen.MigrationStatus) bool {
 
 func (w *model) enqueue(name, work string, isPaused bool) bool {
 	if m := w.migrations[name]; m != nil {
-		return m.work == work
+		return m.work == work && m.status != cancelled
 	}
 	w.enqueued++
 	m := &modelled{number: w.enqueued, work: work, maxAttempts: defaultMaxAttempts}
