@@ -89,6 +89,10 @@ func nextStep(m control.Migration) string {
 		return "mend the rows or the work, then: bbm-runner quarantine retry " + m.Name
 	case m.FailedRow == nil:
 		return ""
+	case m.WaitingFor != nil && strings.HasPrefix(*m.WaitingFor, "blocked by"):
+		return "" // what it waits for is told
+	case m.Status != "failed" && isLost(m.FailedRow.Exception):
+		return "the row is locked by others; the next attempt goes on when it is free"
 	case m.Status != "failed":
 		return "mend the row, and the next attempt goes on"
 	case m.LeftOut >= int64(m.Details.Quarantine):
@@ -109,6 +113,11 @@ func afterFailure(m control.Migration) string {
 		return fmt.Sprintf("mend what failed, then: bbm-runner retry %s (a mended work: --accept-work)", m.Name)
 	}
 	return "" // its message says
+}
+
+// isLost tells a row that was lost to others from one that is wrong.
+func isLost(exception string) bool {
+	return exception == "lock_not_available" || exception == "deadlock_detected" || exception == "serialization_failure"
 }
 
 func rowErrorPolicy(d control.Details) string {

@@ -1,12 +1,14 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/bbm-runner/bbm-runner/internal/blocked"
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
 	"github.com/bbm-runner/bbm-runner/internal/session"
 )
@@ -116,7 +118,11 @@ func (c *Control) Status(ctx context.Context, names ...string) ([]Migration, err
 	}
 	migrations := make([]Migration, 0, len(rows))
 	for _, row := range rows {
-		migrations = append(migrations, describe(row))
+		by, err := c.blockedBy(ctx, row)
+		if err != nil {
+			return nil, err
+		}
+		migrations = append(migrations, describe(row, by))
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(migrations, func(m Migration) bool { return m.Name == name }) {
@@ -126,8 +132,28 @@ func (c *Control) Status(ctx context.Context, names ...string) ([]Migration, err
 	return migrations, nil
 }
 
-// describe turns the facts into what people read.
-func describe(f dbgen.MigrationListFactsRow) Migration {
+// blockedBy says who keeps a migration from changing rows that executes, or that nothing else keeps from it; "" where its rows have moved within the last
+// second.
+func (c *Control) blockedBy(ctx context.Context, f dbgen.MigrationListFactsRow) (string, error) {
+	const moment = time.Second
+	var (
+		isMoving = f.ExecutingJobs > 0 && f.ObservedAt.Sub(f.MovedAt) < moment
+		isOver   = f.Migration.Status != active && f.Migration.Status != running
+	)
+	if isMoving || isOver && f.ExecutingJobs == 0 || waitingFor(f) != "" {
+		return "", nil
+	}
+	blockers, err := queries.BlockerList(ctx, c.Conn, dbgen.BlockerListParams{
+		TableOid: f.Migration.TableOid, WaitingPids: f.ExecutingPids, Holders: true,
+	})
+	if err != nil {
+		return "", fmt.Errorf("look for who is in the way: %w", err)
+	}
+	return blocked.By(blockers), nil
+}
+
+// describe turns the facts into what people read; by is who is in the way, if anybody.
+func describe(f dbgen.MigrationListFactsRow, by string) Migration {
 	m := f.Migration
 	d := Migration{
 		Name: m.Name, Work: m.WorkName, Table: m.TableName, Status: string(m.Status),
@@ -162,11 +188,13 @@ func describe(f dbgen.MigrationListFactsRow) Migration {
 	if isVerifying(f) {
 		d.Verification = &Verification{f.WalkPass, progress(m.Status, f.WalkedRows, f.WalkExpectedRows), f.WalkedRows, f.WalkRemainingRows}
 	}
-	if why := waitingFor(f); why != "" {
+	if why := cmp.Or(by, waitingFor(f)); why != "" {
 		d.WaitingFor = &why
 	}
 	d.Progress = progress(m.Status, d.ProcessedRows, d.TotalRows)
-	d.RowsPerSecond, d.ETASeconds = pace(f, d.TotalRows-d.ProcessedRows)
+	if by == "" {
+		d.RowsPerSecond, d.ETASeconds = pace(f, d.TotalRows-d.ProcessedRows)
+	}
 	return d
 }
 

@@ -75,7 +75,7 @@ func TestWhatHasPassedIsNoReason(t *testing.T) {
 	f.Migration.JobInterval = time.Minute
 	f.Migration.FrontierKey, f.NextAttemptAt = f.Migration.MaxKey, &past
 	assert.Empty(t, waitingFor(f))
-	assert.Nil(t, describe(f).Hold)
+	assert.Nil(t, describe(f, "").Hold)
 	f.Migration.FrontierKey, f.NextAttemptAt = nil, ptr(past.Add(time.Hour))
 	assert.Empty(t, waitingFor(f), "new jobs can be cut while a failed one waits")
 }

@@ -137,6 +137,15 @@ SELECT
         WHERE r.migration_id = m.id
           AND r.slot IN (SELECT b.key FROM bbm_lock AS b WHERE b.class = 1650617601)
     )::bigint AS executing_jobs,
+    ARRAY(
+        SELECT DISTINCT b.pid
+        FROM running_job AS r
+        JOIN bbm_lock AS b ON b.key = r.slot
+        WHERE r.migration_id = m.id
+          AND b.class = 1650617601
+        ORDER BY b.pid
+    )::integer[] AS executing_pids,
+    u.moved_at,
     n.next_attempt_at,
     EXISTS (
         SELECT
@@ -187,7 +196,8 @@ CROSS JOIN LATERAL (
         count(*) FILTER (WHERE j.status = 'running')::bigint AS running_jobs,
         count(*) FILTER (WHERE j.status = 'failed')::bigint AS failed_jobs,
         coalesce(sum(j.processed_rows) FILTER (WHERE j.pass = 0), 0)::bigint AS processed_rows,
-        coalesce(sum(j.affected_rows), 0)::bigint AS affected_rows
+        coalesce(sum(j.affected_rows), 0)::bigint AS affected_rows,
+        coalesce(max(j.updated_at) FILTER (WHERE j.status = 'running'), now())::timestamptz AS moved_at
     FROM bbm.batched_background_migration_jobs AS j
     WHERE j.batched_background_migration_id = m.id
       AND j.finished_at IS NULL
@@ -270,6 +280,8 @@ type MigrationListFactsRow struct {
 	OpenProcessedRows       int64
 	OpenAffectedRows        int64
 	ExecutingJobs           int64
+	ExecutingPids           []int32
+	MovedAt                 time.Time
 	NextAttemptAt           *time.Time
 	HasRunnerWithWork       bool
 	HasRunnerWithBrokenWork bool
@@ -367,6 +379,8 @@ func (q *Queries) MigrationListFacts(ctx context.Context, db DBTX, names []strin
 			&i.OpenProcessedRows,
 			&i.OpenAffectedRows,
 			&i.ExecutingJobs,
+			&i.ExecutingPids,
+			&i.MovedAt,
 			&i.NextAttemptAt,
 			&i.HasRunnerWithWork,
 			&i.HasRunnerWithBrokenWork,

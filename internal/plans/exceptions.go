@@ -31,6 +31,7 @@ var Exceptions = []Exception{
 	{Violation{"MigrationListFacts", NoCondition, "batched_background_migration_jobs_running_slot_idx"}, runningOnly},
 	{Violation{"JobRecover", UnboundedSort, ""}, "Sorts the running jobs of one slot: as a rule one."},
 	{Violation{"JobRecover", UnboundedSort, "locked_job"}, "Sorts the running jobs of one slot: as a rule one."},
+	{Violation{"BlockerList", UnboundedSort, ""}, "Sorts the sessions that are in the way of one migration, and what they have locked: a few."},
 	{Violation{"JobDelete", WholeMigration, "batched_background_migration_jobs_pkey"}, "Takes the ids of one page, which its LIMIT bounds."},
 	{Violation{"MigrationListNames", NoCondition, "batched_background_migrations_pkey"}, "Asks for all migrations: people list them, and the shell completes their names."},
 }

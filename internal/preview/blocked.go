@@ -119,7 +119,7 @@ func (w watch) look(ctx context.Context, done <-chan struct{}) *BlockedError {
 			return last
 		case <-ticker.C:
 		}
-		rows, err := queries.PreviewBlockers(ctx, w.watcher, dbgen.PreviewBlockersParams{WaitingPid: int32(w.pid), TableOid: w.table})
+		rows, err := queries.BlockerList(ctx, w.watcher, dbgen.BlockerListParams{WaitingPids: []int32{int32(w.pid)}, TableOid: w.table})
 		if err != nil || len(rows) == 0 || rows[0].WaitsFor == "" && last.WaitsFor != "" {
 			continue // the wait ended while we looked: what was seen before says more
 		}

@@ -21,6 +21,7 @@ const (
 	kindDone       kind = iota // no error
 	kindGivenBack              // stopped between sub-batches, or cancelled by ourselves
 	kindContention             // lost to others: back off, smaller, again
+	kindBlocked                // others hold the whole table: hold, again
 	kindTimeout                // the sub-batch took too long: smaller, again
 	kindCancelled              // cancelled by someone: hold briefly, again
 	kindDefinition             // the work does not fit the table: no retry

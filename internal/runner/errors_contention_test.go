@@ -22,11 +22,10 @@ func (w *world) impatient() runner.Config {
 	return config
 }
 
-// foreignLocks are what another session may hold in mid-run.
+// foreignLocks are what another session may hold of a row in mid-run.
 var foreignLocks = map[string]string{
-	"a row":                         `SELECT FROM public.items WHERE id = 17 FOR UPDATE`,
-	"the table, to make an index":   `LOCK TABLE public.items IN SHARE MODE`,
-	"the table, to change its form": `LOCK TABLE public.items IN ACCESS EXCLUSIVE MODE`,
+	"a row that is locked":  `SELECT FROM public.items WHERE id = 17 FOR UPDATE`,
+	"a row that is changed": `UPDATE public.items SET n = n WHERE id = 17`,
 }
 
 func TestALockThatIsReleasedCostsNoAttemptButASmallerSubBatch(t *testing.T) {

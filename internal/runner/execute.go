@@ -13,12 +13,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
-const (
-	// contentionLimit is how many times in a row a sub-batch may lose to others before its job's attempt has failed.
-	contentionLimit = 10
-	// lossWaitLimit bounds the wait after such a loss, as a multiple of the first: 5 s where that is 100 ms.
-	lossWaitLimit = 50
-)
+// lossWaitLimit bounds the wait after a loss to others, as a multiple of the first: 5 s where that is 100 ms.
+const lossWaitLimit = 50
 
 // execute runs a claimed job to its end, and records the end. The error that it returns is about the runner, never about the work.
 func (e *Executor) execute(ctx, workCtx context.Context, job *claimedJob) error {
@@ -74,7 +70,7 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 		size.lose() // what interrupted it may be too much at once
 		job.ends = endpoints{}
 	}
-	losses := 0 // to others, in a row
+	var inARow losses
 	suspects := suspectsOf(job)
 	for !sameKey(job.ProgressKey, job.UntilKey) {
 		limit := suspects.limit(size.rows())
@@ -103,25 +99,22 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 					return *over
 				}
 				if !sameKey(before, job.ProgressKey) { // the row is left out
-					losses = 0
+					inARow = losses{}
 				}
 				job.ends = endpoints{}
 				continue
 			}
-			if kind == kindContention {
-				losses++ // timeouts come to an end by themselves, at one row
-			}
-			if !kind.isLoss() || losses >= contentionLimit {
+			if !kind.isLoss() {
 				return ending(kind, err, rowOf(job, end, limit))
 			}
-			if reason, err := e.waitAfterLoss(ctx, job, err, losses); err != nil || reason != "" {
-				return outcomeOf(reason, err)
+			if over := e.lose(ctx, job, &inARow, kind, err, rowOf(job, end, limit)); over != nil {
+				return *over
 			}
 			size.lose()
 			job.ends = endpoints{}
 			continue
 		}
-		losses = 0
+		inARow = losses{}
 		job.ProgressKey, job.Stalls = end.key, 0
 		if isTry {
 			suspects.clear(end.rows)
@@ -176,9 +169,6 @@ func (e *Executor) nextSubBatch(
 
 // waitAfterLoss backs off after a sub-batch that lost to others, with no transaction open, and tells why not to go on, if so.
 func (e *Executor) waitAfterLoss(ctx context.Context, job *claimedJob, loss error, losses int) (reason string, err error) {
-	if err := e.rollback(); err != nil {
-		return "", err
-	}
 	wait := jitter(min(e.config.LossBase<<max(0, losses-1), lossWaitLimit*e.config.LossBase, e.config.IdleTimeout/idleShare))
 	job.log.Warn("sub-batch lost to others; it is tried again, smaller", "error", loss, "in", wait)
 	sleep(ctx, wait)

@@ -242,6 +242,9 @@ func (e *Executor) rejectOrHold(ctx context.Context, m dbgen.Migration, cause er
 	e.log.Error("migration held", "migration", m.Name, "error", cause, "for", setAsideHold)
 	class, message := exception(cause)
 	reason := class + ": " + message
+	if by := e.blockedBy(ctx, m, cause); by != "" {
+		reason = by
+	}
 	if errors.Is(cause, ErrJobEndpointNotFound) {
 		reason = ErrJobEndpointNotFound.Error() + ": " + reason
 	}

@@ -49,6 +49,12 @@ func (e *Executor) recordOnce(ctx context.Context, job *claimedJob, end outcome)
 	switch end.kind {
 	case kindGivenBack:
 		return e.release(ctx, job, "Interrupted", end.reason)
+	case kindBlocked:
+		if err := e.hold(ctx, job.migration.ID, setAsideHold, end.reason); err != nil {
+			return err
+		}
+		class, _ := exception(end.err)
+		return e.release(ctx, job, class, end.reason)
 	case kindCancelled, kindResources, kindEndpoint:
 		limit := stallLimitOf(end)
 		if limit == 0 {
