@@ -148,18 +148,17 @@ func TestUpdatesOfMigrationsAndWalksAreHOT(t *testing.T) {
 }
 
 func TestLockedTablesOfNewMigrationsDoNotSlowAnother(t *testing.T) {
-	const locked, jobs = 8, 100
+	const locked, jobs = 8, 20
 	w := setup(t, jobs)
 	works := w.crowded(locked, `max_key = NULL, status = 'active'`)
 	w.holder(fmt.Sprintf(`DO $$ BEGIN FOR i IN 1..%d LOOP EXECUTE format('LOCK TABLE crowd.t%%s', i); END LOOP; END $$`, locked))
 	w.enqueue("count", "public.items", 1, 1)
 	w.exec(`UPDATE bbm.batched_background_migrations SET awaited_transactions = '{}'`)
 	config := w.daemon()
-	config.LockTimeout = 5 * time.Second // a turn that waited once would show
+	config.LockTimeout = time.Minute // a turn that waited once would take longer than the condition is waited for
 	stop := w.start(w.runner(config, append(works, parse(t, "count", increment))...))
 	w.eventually(`SELECT status = 'finished' FROM bbm.batched_background_migrations WHERE name = 'count'`)
 	require.NoError(t, stop())
 	w.eachOnce("count")
-	require.Less(t, one[float64](w, `SELECT extract(EPOCH FROM finished_at - started_at)::float8 FROM bbm.batched_background_migrations WHERE name = 'count'`), 5.0)
 	require.Equal(t, locked, one[int](w, `SELECT count(*) FROM bbm.batched_background_migrations WHERE status = 'active' AND max_key IS NULL`))
 }
