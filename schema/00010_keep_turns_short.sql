@@ -53,6 +53,10 @@ AS $$
     FROM (SELECT bbm.open_transactions() AS transactions) AS o
 $$;
 
+COMMENT ON FUNCTION bbm.open_transactions() IS
+    'The transactions of this database that are in progress, prepared ones included, but for the caller''s own and for vacuums.';
+COMMENT ON FUNCTION bbm.still_awaited(text[]) IS 'Which transactions are still to be awaited by someone who has noted these; null: none yet. Empty: all have ended.';
+
 REVOKE EXECUTE ON FUNCTION bbm.open_transactions() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION bbm.still_awaited(text[]) FROM PUBLIC;
 
