@@ -36,9 +36,10 @@ GRANT INSERT, UPDATE, DELETE ON bbm.batched_background_migration_jobs TO bbm_ope
 GRANT UPDATE ON bbm.batched_background_migration_quarantined_rows TO bbm_operator;
 REVOKE UPDATE ON bbm.fleet_settings FROM bbm_operator;
 GRANT EXECUTE ON FUNCTION
-    bbm.enable(text), bbm.disable(text), bbm.set_fleet(text, text, text), bbm.set(text, text, text, text)
+    bbm.enable(text), bbm.disable(text), bbm.set_fleet(text, text, text), bbm.set(text, text, text, text),
+    bbm.pause(text, text), bbm.resume(text, text), bbm.cancel(text, text), bbm.retry(text, text), bbm.open_transactions(),
+    bbm.enqueue(text, regclass, text, jsonb, integer, integer, boolean, interval, interval, integer, integer, text, integer)
 TO bbm_operator;
-GRANT EXECUTE ON FUNCTION bbm.enqueue(text, regclass, text, jsonb, integer, integer, boolean) TO bbm_operator;
 
 -- Executes: run. It neither creates nor deletes migrations, and changes no setting of the fleet.
 GRANT bbm_viewer TO bbm_runner;

@@ -244,7 +244,7 @@ SELECT FROM bbm.maintain_log_partitions('100 years');
 
 -- +goose Down
 DROP FUNCTION IF EXISTS bbm.assert_finished(text);
-DROP FUNCTION bbm.enqueue(text, regclass, text, jsonb, integer, integer, boolean);
+DROP FUNCTION IF EXISTS bbm.enqueue(text, regclass, text, jsonb, integer, integer, boolean);
 DROP FUNCTION IF EXISTS bbm.maintain_log_partitions(interval, timestamptz);
 DROP FUNCTION bbm.assert_target(text, oid);
 DROP FUNCTION bbm.assert_fence(boolean);

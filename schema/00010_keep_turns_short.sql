@@ -11,27 +11,33 @@ ALTER TABLE bbm.batched_background_migration_verifications SET (fillfactor = 50)
 -- The end of each job leaves dead entries in the partial indexes that every look reads. A fifth of all jobs, PostgreSQL's default, would be millions.
 ALTER TABLE bbm.batched_background_migration_jobs SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
--- The transactions of this database that are in progress, prepared ones included, but for ours and for vacuums.
--- Prepared ones are read last: one that is being prepared meanwhile is seen twice, and not missed. A process that pg_stat_activity does not show is one that has
--- connected since this transaction read that view first: it counts.
+-- The transactions of this database that are in progress, prepared ones included, but for ours, for vacuums, and for the workers of autovacuum (they alone have
+-- a database and no user), which write no rows of anybody. Prepared ones are read last: one that is being prepared meanwhile is seen twice, and not missed.
+-- Who is connected is read anew: a transaction that has looked before would see who was then. A process that is not shown now is still connecting.
+-- +goose StatementBegin
 CREATE FUNCTION bbm.open_transactions() RETURNS text[]
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
-RETURN ARRAY(
-    SELECT l.virtualxid
-    FROM pg_catalog.pg_locks AS l
-    LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
-    WHERE l.locktype = 'virtualxid'
-      AND l.granted
-      AND l.mode = 'ExclusiveLock'
-      AND l.pid <> pg_backend_pid()
-      AND (a.pid IS NULL OR a.datname = current_database())
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum AS v WHERE v.pid = l.pid)
-    UNION ALL
-    SELECT 'prepared ' || p.transaction::text
-    FROM pg_catalog.pg_prepared_xacts AS p
-    WHERE p.database = current_database()
-);
+AS $$
+    SELECT pg_stat_clear_snapshot();
+    SELECT ARRAY(
+        SELECT l.virtualxid
+        FROM pg_locks AS l
+        JOIN pg_stat_activity AS a ON a.pid = l.pid
+        WHERE l.locktype = 'virtualxid'
+          AND l.granted
+          AND l.mode = 'ExclusiveLock'
+          AND l.pid <> pg_backend_pid()
+          AND a.datname = current_database()
+          AND a.usesysid IS NOT NULL
+          AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum AS v WHERE v.pid = l.pid)
+        UNION ALL
+        SELECT 'prepared ' || p.transaction::text
+        FROM pg_prepared_xacts AS p
+        WHERE p.database = current_database()
+    );
+$$;
+-- +goose StatementEnd
 
 -- What is still to be awaited by someone who has noted these transactions; null: has noted none yet. Empty: nothing any more.
 -- One that has vanished may have been prepared for a two-phase commit: so when the last that was noted has ended, those that are prepared by then are awaited
@@ -54,7 +60,7 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION bbm.open_transactions() IS
-    'The transactions of this database that are in progress, prepared ones included, but for the caller''s own and for vacuums.';
+    'The transactions of this database that are in progress, prepared ones included, but for the caller''s own, vacuums and autovacuum.';
 COMMENT ON FUNCTION bbm.still_awaited(text[]) IS 'Which transactions are still to be awaited by someone who has noted these; null: none yet. Empty: all have ended.';
 
 REVOKE EXECUTE ON FUNCTION bbm.open_transactions() FROM PUBLIC;

@@ -133,7 +133,7 @@ BEGIN
         RAISE EXCEPTION 'there is no migration "%"', set.name USING ERRCODE = 'undefined_object';
     ELSIF existing.status IN ('finished', 'cancelled') THEN
         RAISE EXCEPTION 'migration "%" is %; nothing to tune', set.name, existing.status USING ERRCODE = 'object_not_in_prerequisite_state';
-    ELSIF set.setting = 'batch_size' AND existing.batch_size IS NOT NULL THEN
+    ELSIF set.setting = 'batch_size' AND existing.work_checksum IS NOT NULL THEN
         RAISE EXCEPTION 'the batch size of migration "%" is fixed', set.name USING ERRCODE = 'object_not_in_prerequisite_state';
     ELSIF set.setting = 'sub_batch_size' AND nullif(set.value, 'auto')::integer > existing.batch_size THEN
         RAISE EXCEPTION 'sub-batch size % is above the batch size of %; a sub-batch is a part of a batch', set.value, existing.batch_size

@@ -198,6 +198,40 @@ func TestATableIsNotEmptyWhileAnotherSessionWritesToIt(t *testing.T) {
 	}
 }
 
+// An older transaction that holds no lock on the table so far may insert all the same.
+func TestATableIsNotEmptyWhileAnOlderTransactionMayYetWriteToIt(t *testing.T) {
+	for name, begin := range map[string]string{
+		"one that has read elsewhere": `BEGIN; SELECT 1`,
+		"one that has done nothing":   `BEGIN`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := setup(t)
+			w.exec(`CREATE TABLE public.items (id bigint PRIMARY KEY)`)
+			older := w.another()
+			older.exec(begin)
+			w.exec(`SELECT bbm.enqueue('count', 'public.items', 'at its time')`)
+			require.Equal(t, "active", w.status("at its time"))
+			require.Contains(t, one[string](w, `SELECT reason FROM bbm.batched_background_migration_transition_logs`),
+				"the table is empty, but a transaction that is open may yet insert into it: a runner waits for it (process ")
+			older.exec(`INSERT INTO public.items VALUES (1); COMMIT`)
+			require.Equal(t, "55000", w.refused(`SELECT bbm.assert_finished('at its time')`).Code)
+		})
+	}
+}
+
+func TestWhatSQLEnqueuesIsTunedAsTheCommandLineDoes(t *testing.T) {
+	w := setup(t)
+	w.exec(`CREATE TABLE public.items (id bigint PRIMARY KEY)`)
+	w.exec(`INSERT INTO public.items VALUES (1)`)
+	w.exec(`SELECT bbm.enqueue('count', 'public.items', pause => '2 s', job_interval => '1 min', parallelism => 3, max_attempts => 7,
+		on_row_error => 'quarantine', quarantine_limit => 9)`)
+	require.Equal(t, "00:00:02 00:01:00 3 7 quarantine 9", one[string](w, `SELECT concat_ws(' ', pause, job_interval, parallelism, max_attempts, on_row_error,
+		quarantine_limit) FROM bbm.batched_background_migrations`))
+	for _, wrong := range []string{`pause => '-1 s'`, `parallelism => 0`, `max_attempts => 0`, `on_row_error => 'skip'`, `quarantine_limit => 0`} {
+		require.Equal(t, "22023", w.refused(`SELECT bbm.enqueue('count', 'public.items', 'other', `+wrong+`)`).Code, wrong)
+	}
+}
+
 func TestASessionsOwnRowsCountThoughTheyAreNotCommitted(t *testing.T) {
 	w := setup(t)
 	w.exec(`BEGIN; CREATE TABLE public.items (id bigint PRIMARY KEY); INSERT INTO public.items VALUES (1); SELECT bbm.enqueue('count', 'public.items'); COMMIT`)

@@ -65,6 +65,8 @@ func TestASettingThatIsNotPossibleChangesNothing(t *testing.T) {
 	w.exec(`SELECT bbm.enqueue('count', 'public.items', batch_size => 100)`)
 	w.exec(`SELECT bbm.enqueue('count', 'public.items', 'done')`)
 	w.exec(`UPDATE bbm.batched_background_migrations SET status = 'cancelled' WHERE name = 'done'`)
+	w.exec(`SELECT bbm.enqueue('count', 'public.items', 'pinned')`)
+	w.exec(`UPDATE bbm.batched_background_migrations SET work_checksum = 'abc' WHERE name = 'pinned'`)
 	for _, tc := range []struct{ call, code, message string }{
 		{`SELECT bbm.set('missing', 'pause', '1s')`, "42704", `there is no migration "missing"`},
 		{`SELECT bbm.set(NULL, 'pause', '1s')`, "42704", `there is no migration`},
@@ -74,7 +76,7 @@ func TestASettingThatIsNotPossibleChangesNothing(t *testing.T) {
 		{`SELECT bbm.set('count', 'pause', '-1s')`, "23514", `pause_check`},
 		{`SELECT bbm.set('count', 'parallelism', 'many')`, "22P02", `integer`},
 		{`SELECT bbm.set('count', 'sub_batch_size', '101')`, "22023", `above the batch size of 100`},
-		{`SELECT bbm.set('count', 'batch_size', '10')`, "55000", `is fixed`},
+		{`SELECT bbm.set('pinned', 'batch_size', '10')`, "55000", `is fixed`},
 		{`SELECT bbm.set('done', 'pause', '1s')`, "55000", `migration "done" is cancelled; nothing to tune`},
 		{`SELECT bbm.set_fleet('id', 'false')`, "22023", `the fleet has no setting "id"`},
 		{`SELECT bbm.set_fleet('slots', '0')`, "23514", `slots_check`},

@@ -156,6 +156,8 @@ func TestAViewerLooksAndDoesNothingElse(t *testing.T) {
 	line = viewer.refused("enqueue", "increment", "--name", "new")
 	assert.Contains(t, line, "permission denied")
 	assert.Contains(t, line, grant("bbm_operator"))
+	s.mayNot("viewer", `SELECT bbm.pause('increment')`, `SELECT bbm.resume('increment')`, `SELECT bbm.cancel('increment')`, `SELECT bbm.retry('increment')`,
+		`SELECT bbm.disable('no')`)
 	s.mayNot("viewer", append(wholeSchema, `SELECT bbm.enqueue('increment', 'app.items')`, `SELECT bbm.maintain_log(6)`, `SELECT bbm.assert_fence(true)`)...)
 	dbtest.CheckHistory(t, s.conn, "done")
 }
@@ -172,6 +174,13 @@ func TestAnOperatorActsWithoutRightsOnTheApplicationsTables(t *testing.T) {
 		{"retry", "divide"}, {"cancel", "divide"}, {"delete", "divide"}, {"set", "--fleet", "slots=2"}, {"disable", "--reason", "r"}, {"enable"},
 	} {
 		operator.ok(args...)
+	}
+	bySQL := dbtest.Connect(t, operator.url)
+	for _, statement := range []string{
+		`SELECT bbm.pause('increment', 'by SQL')`, `SELECT bbm.resume('increment')`, `SELECT bbm.disable('by SQL')`, `SELECT bbm.enable()`,
+	} {
+		_, err := bySQL.Exec(t.Context(), statement)
+		require.NoError(t, err, statement)
 	}
 	s.mayNot("operator", append(wholeSchema, `SELECT FROM app.items`, `UPDATE app.items SET n = 1`, `SELECT bbm.maintain_log(6)`)...)
 	assert.Contains(t, operator.refused("run"), fmt.Sprintf(`GRANT bbm_runner TO "%s"`, s.name("operator")))

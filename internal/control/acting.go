@@ -29,6 +29,10 @@ func (c *Control) acting(ctx context.Context, fn func(pgx.Tx) error) error {
 // actingOn is acting by a function that is about one migration. What it refuses is [ErrNotFound] or an [*InputError].
 func (c *Control) actingOn(ctx context.Context, attempted, name string, fn func(pgx.Tx) error) error {
 	err := c.acting(ctx, fn)
+	var known *InputError
+	if errors.As(err, &known) || errors.Is(err, ErrNotFound) {
+		return err
+	}
 	var refusal *pgconn.PgError
 	if errors.As(err, &refusal) {
 		switch refusal.Code {

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -66,6 +67,32 @@ func (c *Control) examine(ctx context.Context, name string, acceptWork bool, sta
 		old: *m.WorkChecksum, present: present, remaining: w.RemainingPredicate(), rows: w.RowSet(target), work: w.Name,
 		note: fmt.Sprintf("adopted the present version of the work (%s → %s)", *m.WorkChecksum, present),
 	}, nil
+}
+
+// adopt pins the present version of the work in place of the old one, where there is one to adopt and the migration is in one of the statuses: another
+// status is refused by what the caller does next.
+func (c *Control) adopt(
+	ctx context.Context, tx pgx.Tx, name string, a *adoption, reason string, statuses ...dbgen.MigrationStatus,
+) error {
+	if a == nil {
+		return nil
+	}
+	row, err := queries.MigrationLock(ctx, tx, name)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return c.notFound(ctx, name)
+	}
+	if err != nil {
+		return fmt.Errorf("lock migration %q: %w", name, err)
+	}
+	if !slices.Contains(statuses, row.Migration.Status) {
+		return nil
+	}
+	if err := a.check(ctx, tx, row.Migration); err != nil {
+		return err
+	}
+	return queries.MigrationAdopt(ctx, tx, dbgen.MigrationAdoptParams{
+		MigrationID: row.Migration.ID, WorkChecksum: a.present, RemainingPredicate: a.remaining, RowSet: a.rows.Pinned(), ChangedBy: c.ChangedBy, Reason: a.reason(reason),
+	})
 }
 
 // check makes sure, under the lock of the row, that what was examined is still so, that no job runs

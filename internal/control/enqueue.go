@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -118,6 +119,9 @@ func (c *Control) rehearse(ctx context.Context, e enqueueing) (EnqueueResult, er
 // create makes the migration by the function that SQL has for it, and pins what only the work's file knows.
 func (c *Control) create(ctx context.Context, e enqueueing) (result EnqueueResult, err error) {
 	err = pgx.BeginFunc(ctx, c.Conn, func(tx pgx.Tx) error {
+		if err := queries.ChangedBySet(ctx, tx, e.changedBy); err != nil {
+			return fmt.Errorf("say who enqueues: %w", err)
+		}
 		row, err := queries.MigrationLock(ctx, tx, e.name)
 		if errors.Is(err, pgx.ErrNoRows) {
 			row, err = e.insert(ctx, tx)
@@ -137,7 +141,7 @@ func (c *Control) create(ctx context.Context, e enqueueing) (result EnqueueResul
 		}
 		// A migration that failed or ended before it was pinned is left as it is.
 		if created || m.WorkChecksum == nil && (m.Status == paused || m.Status == active) {
-			if m, err = e.pin(ctx, tx, m); err != nil {
+			if m, err = e.pin(ctx, tx, m, created); err != nil {
 				return err
 			}
 		}
@@ -150,9 +154,26 @@ func (c *Control) create(ctx context.Context, e enqueueing) (result EnqueueResul
 			}
 		}
 		result = e.result(m, created)
-		return nil
+		if created {
+			result.Warnings, err = e.notes(ctx, tx, m.ID)
+		}
+		return err
 	})
 	return result, err
+}
+
+// notes are what bbm.enqueue had to say of the migration that it has made: why an empty table was not finished at once.
+func (e enqueueing) notes(ctx context.Context, tx pgx.Tx, id int64) (notes []string, err error) {
+	logs, err := queries.MigrationLogList(ctx, tx, id)
+	if err != nil {
+		return nil, fmt.Errorf("read the history of %q: %w", e.name, err)
+	}
+	for _, l := range logs {
+		if l.NextStatus != finished && l.Reason != nil {
+			notes = append(notes, *l.Reason)
+		}
+	}
+	return notes, nil
 }
 
 func (e enqueueing) insert(ctx context.Context, tx pgx.Tx) (dbgen.MigrationLockRow, error) {
@@ -164,11 +185,10 @@ func (e enqueueing) insert(ctx context.Context, tx pgx.Tx) (dbgen.MigrationLockR
 	if err != nil {
 		return dbgen.MigrationLockRow{}, err
 	}
-	if err := queries.ChangedBySet(ctx, tx, e.changedBy); err != nil {
-		return dbgen.MigrationLockRow{}, err
-	}
 	_, err = queries.MigrationEnqueue(ctx, tx, dbgen.MigrationEnqueueParams{
 		WorkName: e.work.Name, Name: e.name, TableOid: e.target.Oid, Arguments: encoded, IsPaused: e.Paused,
+		BatchSize: int4(e.BatchSize), SubBatchSize: int4(e.SubBatchSize), Pause: e.Pause, JobInterval: e.Interval,
+		Parallelism: int4(e.Parallelism), MaxAttempts: int4(e.MaxAttempts), OnRowError: e.OnRowError, QuarantineLimit: int4(e.QuarantineLimit),
 	})
 	if err != nil {
 		return dbgen.MigrationLockRow{}, err
@@ -176,22 +196,33 @@ func (e enqueueing) insert(ctx context.Context, tx pgx.Tx) (dbgen.MigrationLockR
 	return queries.MigrationLock(ctx, tx, e.name)
 }
 
-// pin fixes the definition and sets the tuning that was given.
-func (e enqueueing) pin(ctx context.Context, tx pgx.Tx, m dbgen.Migration) (dbgen.Migration, error) {
+// pin fixes the definition, and sets the tuning that was given where that was not done at the creation.
+func (e enqueueing) pin(ctx context.Context, tx pgx.Tx, m dbgen.Migration, created bool) (dbgen.Migration, error) {
 	if err := e.checkSizes(m); err != nil {
 		return m, err
 	}
-	err := queries.MigrationTune(ctx, tx, dbgen.MigrationTuneParams{
-		MigrationID: m.ID, BatchSize: int4(e.BatchSize), SubBatchSize: int4(e.SubBatchSize), IsSubBatchAuto: e.SubBatchAuto, JobInterval: e.Interval, Pause: e.Pause,
-		MaxAttempts: int4(e.MaxAttempts), Parallelism: int4(e.Parallelism),
-		OnRowError: policy(e.OnRowError), QuarantineLimit: int4(e.QuarantineLimit),
-	})
-	if err != nil {
-		return m, fmt.Errorf("tune %q: %w", e.name, err)
+	if !created {
+		for _, setting := range e.settings() {
+			err := queries.MigrationSet(ctx, tx, dbgen.MigrationSetParams{Name: e.name, Setting: setting[0], Value: setting[1]})
+			if err != nil {
+				return m, fmt.Errorf("tune %q: %w", e.name, err)
+			}
+		}
 	}
 	pinned, err := queries.MigrationPin(ctx, tx, work.PinParams(m, e.work, e.target))
 	if err != nil {
 		return m, fmt.Errorf("pin %q: %w", e.name, err)
 	}
 	return pinned, nil
+}
+
+// settings are those that were given, each with its value as bbm.set takes it. A sub-batch is judged by the batch size, so that comes first.
+func (e enqueueing) settings() (given [][2]string) {
+	if e.BatchSize != nil {
+		given = append(given, [2]string{"batch_size", strconv.Itoa(*e.BatchSize)})
+	}
+	return append(given, SetOptions{
+		SubBatchSize: e.SubBatchSize, SubBatchAuto: e.SubBatchAuto, Pause: e.Pause, Interval: e.Interval, Parallelism: e.Parallelism, MaxAttempts: e.MaxAttempts,
+		OnRowError: e.OnRowError, QuarantineLimit: e.QuarantineLimit,
+	}.settings()...)
 }

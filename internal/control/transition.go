@@ -21,19 +21,8 @@ const (
 // Pause keeps jobs of the migration from being started, and gives a running one back after its sub-batch. A paused migration stays so; one
 // that has ended or failed is an [*InputError].
 func (c *Control) Pause(ctx context.Context, name, reason string) error {
-	return c.locked(ctx, name, func(tx pgx.Tx, m dbgen.Migration) error {
-		switch m.Status {
-		case paused:
-			return nil
-		case active, running:
-			_, err := queries.MigrationPause(ctx, tx, dbgen.MigrationPauseParams{
-				MigrationID: m.ID, ChangedBy: c.ChangedBy, Reason: orNull(reason),
-			})
-			return wrap(err, "pause", name)
-		case failed:
-			return inputf("migration %q has failed and does not run; nothing to pause (see: bbm-runner retry %s)", name, name)
-		}
-		return inputf("migration %q is %s; nothing to pause", name, m.Status)
+	return c.actingOn(ctx, "pause", name, func(tx pgx.Tx) error {
+		return queries.MigrationPause(ctx, tx, dbgen.MigrationPauseParams{Name: name, Reason: orNull(reason)})
 	})
 }
 
@@ -44,45 +33,18 @@ func (c *Control) Resume(ctx context.Context, name, reason string, acceptWork bo
 	if err != nil {
 		return err
 	}
-	return c.locked(ctx, name, func(tx pgx.Tx, m dbgen.Migration) error {
-		switch m.Status {
-		case paused, active, running:
-		case failed:
-			return inputf("migration %q has failed; set it going again with: bbm-runner retry %s", name, name)
-		default:
-			return inputf("migration %q is %s; enqueue it under another name to run it again", name, m.Status)
-		}
-		if err := adoption.check(ctx, tx, m); err != nil {
+	return c.actingOn(ctx, "resume", name, func(tx pgx.Tx) error {
+		if err := c.adopt(ctx, tx, name, adoption, reason, paused, active, running); err != nil {
 			return err
 		}
-		if err := queries.MigrationMakeDue(ctx, tx, m.ID); err != nil {
-			return wrap(err, "make the jobs due of", name)
-		}
-		if m.Status != paused && adoption == nil {
-			_, err := queries.MigrationUnhold(ctx, tx, m.ID)
-			return wrap(err, "lift the hold of", name)
-		}
-		_, err := queries.MigrationResume(ctx, tx, dbgen.MigrationResumeParams{
-			MigrationID: m.ID, WorkChecksum: adoption.checksum(), RemainingPredicate: adoption.predicate(), RowSet: adoption.rowSet(),
-			ChangedBy: c.ChangedBy, Reason: adoption.reason(reason),
-		})
-		return wrap(err, "resume", name)
+		return queries.MigrationResume(ctx, tx, dbgen.MigrationResumeParams{Name: name, Reason: adoption.reason(reason)})
 	})
 }
 
 // Cancel ends the migration for good; what it has done stays done. A cancelled one stays so; a finished one is an [*InputError].
 func (c *Control) Cancel(ctx context.Context, name, reason string) error {
-	return c.locked(ctx, name, func(tx pgx.Tx, m dbgen.Migration) error {
-		switch m.Status {
-		case cancelled:
-			return nil
-		case finished:
-			return inputf("migration %q is finished; nothing to cancel", name)
-		}
-		_, err := queries.MigrationCancel(ctx, tx, dbgen.MigrationCancelParams{
-			MigrationID: m.ID, ChangedBy: c.ChangedBy, Reason: orNull(reason),
-		})
-		return wrap(err, "cancel", name)
+	return c.actingOn(ctx, "cancel", name, func(tx pgx.Tx) error {
+		return queries.MigrationCancel(ctx, tx, dbgen.MigrationCancelParams{Name: name, Reason: orNull(reason)})
 	})
 }
 
@@ -93,24 +55,11 @@ func (c *Control) Retry(ctx context.Context, name, reason string, acceptWork boo
 	if err != nil {
 		return err
 	}
-	return c.locked(ctx, name, func(tx pgx.Tx, m dbgen.Migration) error {
-		switch m.Status {
-		case failed:
-		case paused:
-			return inputf("migration %q is paused; let it go on with: bbm-runner resume %s", name, name)
-		case active, running:
-			return inputf("migration %q is %s and has not failed; a failed job is tried again by itself", name, m.Status)
-		default:
-			return inputf("migration %q is %s; enqueue it under another name to run it again", name, m.Status)
-		}
-		if err := adoption.check(ctx, tx, m); err != nil {
+	return c.actingOn(ctx, "retry", name, func(tx pgx.Tx) error {
+		if err := c.adopt(ctx, tx, name, adoption, reason, failed); err != nil {
 			return err
 		}
-		_, err := queries.MigrationRetry(ctx, tx, dbgen.MigrationRetryParams{
-			MigrationID: m.ID, WorkChecksum: adoption.checksum(), RemainingPredicate: adoption.predicate(), RowSet: adoption.rowSet(),
-			ChangedBy: c.ChangedBy, Reason: adoption.reason(reason),
-		})
-		return wrap(err, "retry", name)
+		return queries.MigrationRetry(ctx, tx, dbgen.MigrationRetryParams{Name: name, Reason: adoption.reason(reason)})
 	})
 }
 

@@ -25,52 +25,70 @@ func (q *Queries) ChangedBySet(ctx context.Context, db DBTX, changedBy string) e
 	return err
 }
 
-const MigrationCancel = `-- name: MigrationCancel :one
-WITH locked_migration AS (
-    SELECT m.id, m.status
-    FROM bbm.batched_background_migrations AS m
-    WHERE m.id = $1
-      AND m.status IN ('paused', 'active', 'running', 'failed')
-    ORDER BY m.id
-    FOR UPDATE
-), cancelled_migration AS (
+const MigrationAdopt = `-- name: MigrationAdopt :exec
+WITH adopted_migration AS (
     UPDATE bbm.batched_background_migrations AS m
     SET
-        status = 'cancelled',
-        on_hold_until = NULL,
-        hold_reason = NULL,
+        work_checksum = $3::text,
+        remaining_predicate = $4::text,
+        -- What the bound was fixed for stays true of it.
+        row_set = CASE WHEN m.max_key IS NOT NULL THEN m.row_set ELSE $5::jsonb END,
+        verified_at = NULL,
         updated_at = now()
-    FROM locked_migration AS l
-    WHERE m.id = l.id
+    WHERE m.id = $6
     RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set
-), logged_transition AS (
-    INSERT INTO bbm.batched_background_migration_transition_logs (
-        batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
-    )
-    SELECT m.id, m.updated_at, l.status, m.status, $2::text, $3::text
-    FROM cancelled_migration AS m
-    JOIN locked_migration AS l ON l.id = m.id
 )
 
-SELECT m.id
-FROM cancelled_migration AS m
+INSERT INTO bbm.batched_background_migration_transition_logs (
+    batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
+)
+SELECT m.id, m.updated_at, m.status, m.status, $1::text, $2::text
+FROM adopted_migration AS m
+WHERE m.status IN ('active', 'running')
+`
+
+type MigrationAdoptParams struct {
+	ChangedBy          string
+	Reason             *string
+	WorkChecksum       string
+	RemainingPredicate *string
+	RowSet             json.RawMessage
+	MigrationID        int64
+}
+
+// Pins another version of the work in place of the old one, and forgets what that one has proved. Where the migration goes on as it is, that is logged here; a change of status that follows
+// says so itself.
+// Called by: control.(*Control).adopt, which holds the row.
+// Index: batched_background_migrations_pkey.
+// Locks: the row of the migration, until commit.
+func (q *Queries) MigrationAdopt(ctx context.Context, db DBTX, arg MigrationAdoptParams) error {
+	_, err := db.Exec(ctx, MigrationAdopt,
+		arg.ChangedBy,
+		arg.Reason,
+		arg.WorkChecksum,
+		arg.RemainingPredicate,
+		arg.RowSet,
+		arg.MigrationID,
+	)
+	return err
+}
+
+const MigrationCancel = `-- name: MigrationCancel :exec
+SELECT bbm.cancel(name => $1::text, reason => $2::text)
 `
 
 type MigrationCancelParams struct {
-	MigrationID int64
-	ChangedBy   string
-	Reason      *string
+	Name   string
+	Reason *string
 }
 
-// Ends a migration for good; what it has done stays done. No row: it was finished or cancelled.
+// Ends a migration for good as SQL would; what it has done stays done.
 // Called by: control.(*Control).Cancel.
-// Index: batched_background_migrations_pkey.
+// Index: none; not in the plan: batched_background_migrations_name_key.
 // Locks: the row of the migration, until commit.
-func (q *Queries) MigrationCancel(ctx context.Context, db DBTX, arg MigrationCancelParams) (int64, error) {
-	row := db.QueryRow(ctx, MigrationCancel, arg.MigrationID, arg.ChangedBy, arg.Reason)
-	var id int64
-	err := row.Scan(&id)
-	return id, err
+func (q *Queries) MigrationCancel(ctx context.Context, db DBTX, arg MigrationCancelParams) error {
+	_, err := db.Exec(ctx, MigrationCancel, arg.Name, arg.Reason)
+	return err
 }
 
 const MigrationDelete = `-- name: MigrationDelete :execrows
@@ -98,18 +116,34 @@ SELECT
         target => c.oid::regclass,
         name => $2::text,
         arguments => $3::jsonb,
-        paused => $4::boolean
+        batch_size => $4::integer,
+        sub_batch_size => $5::integer,
+        paused => $6::boolean,
+        pause => $7::interval,
+        job_interval => $8::interval,
+        parallelism => $9::integer,
+        max_attempts => $10::integer,
+        on_row_error => $11::text,
+        quarantine_limit => $12::integer
     )::text AS name
 FROM pg_catalog.pg_class AS c
-WHERE c.oid = $5
+WHERE c.oid = $13
 `
 
 type MigrationEnqueueParams struct {
-	WorkName  string
-	Name      string
-	Arguments json.RawMessage
-	IsPaused  bool
-	TableOid  uint32
+	WorkName        string
+	Name            string
+	Arguments       json.RawMessage
+	BatchSize       *int32
+	SubBatchSize    *int32
+	IsPaused        bool
+	Pause           *time.Duration
+	JobInterval     *time.Duration
+	Parallelism     *int32
+	MaxAttempts     *int32
+	OnRowError      *string
+	QuarantineLimit *int32
+	TableOid        uint32
 }
 
 // Creates a migration as SQL would, and returns its name; raises duplicate_object when the name has another definition. No row: no such table.
@@ -121,7 +155,15 @@ func (q *Queries) MigrationEnqueue(ctx context.Context, db DBTX, arg MigrationEn
 		arg.WorkName,
 		arg.Name,
 		arg.Arguments,
+		arg.BatchSize,
+		arg.SubBatchSize,
 		arg.IsPaused,
+		arg.Pause,
+		arg.JobInterval,
+		arg.Parallelism,
+		arg.MaxAttempts,
+		arg.OnRowError,
+		arg.QuarantineLimit,
 		arg.TableOid,
 	)
 	var name string
@@ -200,237 +242,60 @@ func (q *Queries) MigrationLock(ctx context.Context, db DBTX, name string) (Migr
 	return i, err
 }
 
-const MigrationMakeDue = `-- name: MigrationMakeDue :exec
-WITH due_job AS (
-    UPDATE bbm.batched_background_migration_jobs AS j
-    SET
-        next_attempt_at = now(),
-        updated_at = now()
-    WHERE j.batched_background_migration_id = $1
-      AND j.status IN ('pending', 'failed')
-      AND j.next_attempt_at > now()
-)
-
-UPDATE bbm.batched_background_migrations AS m
-SET last_claimed_at = now()
-WHERE m.id = $1
-  AND m.last_claimed_at > now()
-`
-
-// Lets the jobs that wait for their next attempt go at once. A last start in the future, of a clock that was set back, is taken for now.
-// Called by: control.(*Control).Resume, which holds the row.
-// Index: batched_background_migrations_pkey, batched_background_migration_jobs_waiting_idx.
-// Locks: the rows of the migration and of its waiting jobs, until commit.
-func (q *Queries) MigrationMakeDue(ctx context.Context, db DBTX, migrationID int64) error {
-	_, err := db.Exec(ctx, MigrationMakeDue, migrationID)
-	return err
-}
-
-const MigrationPause = `-- name: MigrationPause :one
-WITH locked_migration AS (
-    SELECT m.id, m.status
-    FROM bbm.batched_background_migrations AS m
-    WHERE m.id = $1
-      AND m.status IN ('active', 'running')
-    ORDER BY m.id
-    FOR UPDATE
-), paused_migration AS (
-    UPDATE bbm.batched_background_migrations AS m
-    SET
-        status = 'paused',
-        updated_at = now()
-    FROM locked_migration AS l
-    WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set
-), logged_transition AS (
-    INSERT INTO bbm.batched_background_migration_transition_logs (
-        batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
-    )
-    SELECT m.id, m.updated_at, l.status, m.status, $2::text, $3::text
-    FROM paused_migration AS m
-    JOIN locked_migration AS l ON l.id = m.id
-)
-
-SELECT m.id
-FROM paused_migration AS m
+const MigrationPause = `-- name: MigrationPause :exec
+SELECT bbm.pause(name => $1::text, reason => $2::text)
 `
 
 type MigrationPauseParams struct {
-	MigrationID int64
-	ChangedBy   string
-	Reason      *string
+	Name   string
+	Reason *string
 }
 
-// Pauses a migration: no job of it is started, and a running one goes back to pending after its sub-batch. No row: it was not active or running.
+// Pauses a migration as SQL would: no job of it is started, and a running one goes back to pending after its sub-batch. The function judges the status,
+// writes the history, and wakes idle runners.
 // Called by: control.(*Control).Pause.
-// Index: batched_background_migrations_pkey.
+// Index: none; not in the plan: batched_background_migrations_name_key.
 // Locks: the row of the migration, until commit.
-func (q *Queries) MigrationPause(ctx context.Context, db DBTX, arg MigrationPauseParams) (int64, error) {
-	row := db.QueryRow(ctx, MigrationPause, arg.MigrationID, arg.ChangedBy, arg.Reason)
-	var id int64
-	err := row.Scan(&id)
-	return id, err
+func (q *Queries) MigrationPause(ctx context.Context, db DBTX, arg MigrationPauseParams) error {
+	_, err := db.Exec(ctx, MigrationPause, arg.Name, arg.Reason)
+	return err
 }
 
-const MigrationResume = `-- name: MigrationResume :one
-WITH locked_migration AS (
-    SELECT m.id, m.status
-    FROM bbm.batched_background_migrations AS m
-    WHERE m.id = $1
-      AND m.status IN ('paused', 'active', 'running')
-    ORDER BY m.id
-    FOR UPDATE
-), resumed_migration AS (
-    UPDATE bbm.batched_background_migrations AS m
-    SET
-        status = CASE WHEN l.status = 'running' THEN l.status ELSE 'active' END,
-        work_checksum = coalesce($2::text, m.work_checksum),
-        remaining_predicate = CASE
-            WHEN $2::text IS NULL THEN m.remaining_predicate
-            ELSE $3::text
-        END,
-        -- What the bound was fixed for stays true of it.
-        row_set = CASE WHEN $2::text IS NULL OR m.max_key IS NOT NULL THEN m.row_set ELSE $4::jsonb END,
-        verified_at = CASE WHEN $2::text IS NULL THEN m.verified_at END,
-        on_hold_until = NULL,
-        hold_reason = NULL,
-        updated_at = now()
-    FROM locked_migration AS l
-    WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set
-), logged_transition AS (
-    INSERT INTO bbm.batched_background_migration_transition_logs (
-        batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
-    )
-    SELECT m.id, m.updated_at, l.status, m.status, $5::text, $6::text
-    FROM resumed_migration AS m
-    JOIN locked_migration AS l ON l.id = m.id
-)
-
-SELECT m.id
-FROM resumed_migration AS m
+const MigrationResume = `-- name: MigrationResume :exec
+SELECT bbm.resume(name => $1::text, reason => $2::text)
 `
 
 type MigrationResumeParams struct {
-	MigrationID        int64
-	WorkChecksum       *string
-	RemainingPredicate *string
-	RowSet             json.RawMessage
-	ChangedBy          string
-	Reason             *string
+	Name   string
+	Reason *string
 }
 
-// Lets a migration go on: a paused one becomes active, one that is active or running keeps its status; a hold is lifted. A version of the
-// work that is given replaces the pinned one, and what that one has proved. No row: it has ended, or failed.
+// Lets a migration go on as SQL would: a paused one becomes active, one that is active or running keeps its status; a hold is lifted, and jobs that wait for
+// their next attempt go at once.
 // Called by: control.(*Control).Resume.
-// Index: batched_background_migrations_pkey.
-// Locks: the row of the migration, until commit.
-func (q *Queries) MigrationResume(ctx context.Context, db DBTX, arg MigrationResumeParams) (int64, error) {
-	row := db.QueryRow(ctx, MigrationResume,
-		arg.MigrationID,
-		arg.WorkChecksum,
-		arg.RemainingPredicate,
-		arg.RowSet,
-		arg.ChangedBy,
-		arg.Reason,
-	)
-	var id int64
-	err := row.Scan(&id)
-	return id, err
+// Index: none; not in the plan: batched_background_migrations_name_key, batched_background_migration_jobs_waiting_idx.
+// Locks: the rows of the migration and of its waiting jobs, until commit.
+func (q *Queries) MigrationResume(ctx context.Context, db DBTX, arg MigrationResumeParams) error {
+	_, err := db.Exec(ctx, MigrationResume, arg.Name, arg.Reason)
+	return err
 }
 
-const MigrationRetry = `-- name: MigrationRetry :one
-WITH locked_migration AS (
-    SELECT m.id, m.status
-    FROM bbm.batched_background_migrations AS m
-    WHERE m.id = $1
-      AND m.status = 'failed'
-    ORDER BY m.id
-    FOR UPDATE
-), retried_migration AS (
-    UPDATE bbm.batched_background_migrations AS m
-    SET
-        status = 'active',
-        work_checksum = coalesce($2::text, m.work_checksum),
-        remaining_predicate = CASE
-            WHEN $2::text IS NULL THEN m.remaining_predicate
-            ELSE $3::text
-        END,
-        -- What the bound was fixed for stays true of it.
-        row_set = CASE WHEN $2::text IS NULL OR m.max_key IS NOT NULL THEN m.row_set ELSE $4::jsonb END,
-        verified_at = CASE WHEN $2::text IS NULL THEN m.verified_at END,
-        failure_error_code = NULL,
-        failure_message = NULL,
-        on_hold_until = NULL,
-        hold_reason = NULL,
-        updated_at = now()
-    FROM locked_migration AS l
-    WHERE m.id = l.id
-    RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set
-), logged_transition AS (
-    INSERT INTO bbm.batched_background_migration_transition_logs (
-        batched_background_migration_id, created_at, previous_status, next_status, changed_by, reason
-    )
-    SELECT m.id, m.updated_at, l.status, m.status, $5::text, $6::text
-    FROM retried_migration AS m
-    JOIN locked_migration AS l ON l.id = m.id
-), waiting_job AS (
-    SELECT j.id, j.status
-    FROM bbm.batched_background_migration_jobs AS j
-    JOIN locked_migration AS l ON l.id = j.batched_background_migration_id
-    WHERE j.status IN ('pending', 'failed')
-    ORDER BY j.id
-    FOR UPDATE OF j
-), reset_job AS (
-    UPDATE bbm.batched_background_migration_jobs AS j
-    SET
-        status = 'pending',
-        attempts = 0,
-        stalls = 0,
-        next_attempt_at = now(),
-        updated_at = now()
-    FROM waiting_job AS w
-    WHERE j.id = w.id
-    RETURNING j.id, j.updated_at, w.status AS previous_status, j.status, j.attempts
-), logged_job_transition AS (
-    INSERT INTO bbm.batched_background_migration_job_transition_logs (
-        batched_background_migration_job_id, created_at, previous_status, next_status, attempt
-    )
-    SELECT j.id, j.updated_at, j.previous_status, j.status, j.attempts + 1
-    FROM reset_job AS j
-    WHERE j.previous_status = 'failed'
-)
-
-SELECT m.id
-FROM retried_migration AS m
+const MigrationRetry = `-- name: MigrationRetry :exec
+SELECT bbm.retry(name => $1::text, reason => $2::text)
 `
 
 type MigrationRetryParams struct {
-	MigrationID        int64
-	WorkChecksum       *string
-	RemainingPredicate *string
-	RowSet             json.RawMessage
-	ChangedBy          string
-	Reason             *string
+	Name   string
+	Reason *string
 }
 
-// Sets a failed migration going again: its failed jobs are due at once, and the attempts of all that wait are counted anew. A version of the
-// work that is given replaces the pinned one, and what that one has proved. No row: it had not failed.
+// Sets a failed migration going again as SQL would: its failed jobs are due at once, and the attempts of all that wait are counted anew.
 // Called by: control.(*Control).Retry.
-// Index: batched_background_migrations_pkey, batched_background_migration_jobs_waiting_idx, batched_background_migration_jobs_pkey.
+// Index: none; not in the plan: batched_background_migrations_name_key, batched_background_migration_jobs_waiting_idx.
 // Locks: the rows of the migration and of its waiting jobs, until commit.
-func (q *Queries) MigrationRetry(ctx context.Context, db DBTX, arg MigrationRetryParams) (int64, error) {
-	row := db.QueryRow(ctx, MigrationRetry,
-		arg.MigrationID,
-		arg.WorkChecksum,
-		arg.RemainingPredicate,
-		arg.RowSet,
-		arg.ChangedBy,
-		arg.Reason,
-	)
-	var id int64
-	err := row.Scan(&id)
-	return id, err
+func (q *Queries) MigrationRetry(ctx context.Context, db DBTX, arg MigrationRetryParams) error {
+	_, err := db.Exec(ctx, MigrationRetry, arg.Name, arg.Reason)
+	return err
 }
 
 const MigrationSet = `-- name: MigrationSet :exec
@@ -447,7 +312,7 @@ type MigrationSetParams struct {
 // Sets one setting of a migration as SQL would, and so notes it in the history; jobs that are running read sub_batch_size and pause again after each
 // sub-batch. Raises undefined_object where there is no such migration, object_not_in_prerequisite_state where it has ended.
 // Called by: control.(*Control).Set.
-// Index: none here; the function finds the migration by its name.
+// Index: none; not in the plan: batched_background_migrations_name_key.
 // Locks: the row of the migration, until commit.
 func (q *Queries) MigrationSet(ctx context.Context, db DBTX, arg MigrationSetParams) error {
 	_, err := db.Exec(ctx, MigrationSet,
@@ -457,78 +322,4 @@ func (q *Queries) MigrationSet(ctx context.Context, db DBTX, arg MigrationSetPar
 		arg.Reason,
 	)
 	return err
-}
-
-const MigrationTune = `-- name: MigrationTune :exec
-UPDATE bbm.batched_background_migrations AS m
-SET
-    batch_size = coalesce($1::integer, m.batch_size),
-    sub_batch_size = CASE WHEN NOT $2::boolean THEN coalesce($3::integer, m.sub_batch_size) END,
-    job_interval = coalesce($4::interval, m.job_interval),
-    pause = coalesce($5::interval, m.pause),
-    max_attempts = coalesce($6::integer, m.max_attempts),
-    asynchronous_commit = coalesce($7::boolean, m.asynchronous_commit),
-    parallelism = coalesce($8::integer, m.parallelism),
-    on_row_error = coalesce($9::bbm.row_error_policy, m.on_row_error),
-    quarantine_limit = coalesce($10::integer, m.quarantine_limit),
-    updated_at = now()
-WHERE m.id = $11
-`
-
-type MigrationTuneParams struct {
-	BatchSize          *int32
-	IsSubBatchAuto     bool
-	SubBatchSize       *int32
-	JobInterval        *time.Duration
-	Pause              *time.Duration
-	MaxAttempts        *int32
-	AsynchronousCommit *bool
-	Parallelism        *int32
-	OnRowError         *RowErrorPolicy
-	QuarantineLimit    *int32
-	MigrationID        int64
-}
-
-// Sets what is given of the tuning; jobs that are running read sub_batch_size and pause again after each sub-batch.
-// Called by: control.(*Control).Enqueue, which holds the row.
-// Index: batched_background_migrations_pkey.
-// Locks: the row of the migration, until commit.
-func (q *Queries) MigrationTune(ctx context.Context, db DBTX, arg MigrationTuneParams) error {
-	_, err := db.Exec(ctx, MigrationTune,
-		arg.BatchSize,
-		arg.IsSubBatchAuto,
-		arg.SubBatchSize,
-		arg.JobInterval,
-		arg.Pause,
-		arg.MaxAttempts,
-		arg.AsynchronousCommit,
-		arg.Parallelism,
-		arg.OnRowError,
-		arg.QuarantineLimit,
-		arg.MigrationID,
-	)
-	return err
-}
-
-const MigrationUnhold = `-- name: MigrationUnhold :execrows
-UPDATE bbm.batched_background_migrations AS m
-SET
-    on_hold_until = NULL,
-    hold_reason = NULL,
-    updated_at = now()
-WHERE m.id = $1
-  AND m.status IN ('active', 'running')
-  AND m.on_hold_until IS NOT NULL
-`
-
-// Lifts the hold of a migration whose status stays as it is; 0 when there was none.
-// Called by: control.(*Control).Resume, which holds the row.
-// Index: batched_background_migrations_pkey.
-// Locks: the row of the migration, until commit.
-func (q *Queries) MigrationUnhold(ctx context.Context, db DBTX, migrationID int64) (int64, error) {
-	result, err := db.Exec(ctx, MigrationUnhold, migrationID)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
 }
