@@ -130,11 +130,6 @@ func checkQuarantine(onRowError *string, limit *int) error {
 	return nil
 }
 
-// policy converts what checkQuarantine has let pass.
-func policy(onRowError *string) *dbgen.RowErrorPolicy {
-	return (*dbgen.RowErrorPolicy)(onRowError)
-}
-
 // int4 converts a number that tuning.check has let pass.
 func int4(value *int) *int32 {
 	if value == nil {
