@@ -46,3 +46,42 @@ SELECT
     coalesce(sum(pg_stat_get_xact_tuples_hot_updated(p.oid)), 0)::bigint AS hot_updated,
     pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint AS wal_position
 FROM part AS p;
+
+-- name: PreviewWrittenList :many
+-- What this transaction has inserted and updated so far in each of the given tables, and in whatever else it has locked to write; partitions count with
+-- their root. A transaction before it in the same session may show in the counts until the server has collected them. Temporary tables are left out.
+-- Called by: preview.Sample.
+-- Index: pg_class_oid_index; reads the lock table.
+-- Locks: nothing; the lock table for an instant.
+WITH written AS (
+    SELECT unnest(@table_oids::oid[]) AS oid
+    UNION
+    SELECT l.relation
+    FROM pg_catalog.pg_locks AS l
+    WHERE l.pid = pg_backend_pid()
+      AND l.locktype = 'relation'
+      AND l.mode = 'RowExclusiveLock'
+), counted AS (
+    SELECT
+        w.oid,
+        coalesce(pg_partition_root(w.oid), w.oid)::oid AS root,
+        pg_stat_get_xact_tuples_inserted(w.oid) + pg_stat_get_xact_tuples_updated(w.oid) AS versions
+    FROM written AS w
+)
+
+SELECT
+    t.oid::oid AS oid,
+    d.root_name,
+    t.versions::bigint AS versions
+FROM counted AS t
+CROSS JOIN LATERAL (
+    SELECT format('%I.%I', n.nspname, r.relname)::text AS root_name
+    FROM pg_catalog.pg_class AS r
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = r.relnamespace
+    WHERE r.oid = t.root
+      AND r.relkind IN ('r', 'p')
+      AND r.relpersistence <> 't'
+    LIMIT 1
+) AS d
+WHERE t.versions > 0
+ORDER BY d.root_name, t.oid;

@@ -30,7 +30,8 @@ type SampleOptions struct {
 var ErrExternalEffects = errors.New("the work declares external effects, which a rollback does not undo")
 
 // Sample executes sub-batches of the subject and rolls each back. It returns a [*work.DefinitionError] when the subject cannot run,
-// [ErrExternalEffects], or a [*BlockedError] when others held a lock for too long. conn is one of session.Connect, with a run's timeouts.
+// [ErrExternalEffects], or a [*BlockedError] when others held a lock for too long. conn is one of session.Connect, with a run's timeouts,
+// that has written nothing before: what the server has not collected of that would count as ours.
 //
 // What a rollback leaves behind: dead row versions until VACUUM, WAL, values taken from sequences, and a warmer cache.
 func Sample(ctx context.Context, conn *pgx.Conn, s Subject, o SampleOptions) (*Sampling, error) {
@@ -85,6 +86,7 @@ type sampler struct {
 	begin []place
 
 	failure error // of the first sub-batch that failed on its data
+	dead    deadRows
 }
 
 func (sr *sampler) outline() *Sampling {
@@ -192,6 +194,10 @@ func (sr *sampler) attempt(ctx context.Context, one *SubBatch) (err error) {
 	if err != nil {
 		return fmt.Errorf("read the counters: %w", err)
 	}
+	written, err := sr.dead.written(ctx, tx)
+	if err != nil {
+		return err
+	}
 	if err := sr.watch.during(ctx, func() error { return sr.run(ctx, tx, one) }); err != nil {
 		return sr.explainFailure(err, one)
 	}
@@ -203,6 +209,9 @@ func (sr *sampler) attempt(ctx context.Context, one *SubBatch) (err error) {
 		return fmt.Errorf("work %q has ended the sample's transaction: what it did up to then may be committed", sr.Work.Name)
 	}
 	if err := work.CheckStands(ctx, tx, sr.target); err != nil {
+		return err
+	}
+	if err := sr.dead.add(ctx, tx, written); err != nil {
 		return err
 	}
 	one.UpdatedRows, one.HOTRows = after.Updated-before.Updated, after.HotUpdated-before.HotUpdated

@@ -22,8 +22,10 @@ var everywhere = preview.SampleOptions{Shares: []float64{0, 0.5, 1}, Batches: 1}
 
 func (w *world) sample(s preview.Subject, o preview.SampleOptions) *preview.Sampling {
 	w.t.Helper()
-	sampled, err := preview.Sample(w.t.Context(), w.conn, s, o)
+	conn := w.connect(session.Config{})
+	sampled, err := preview.Sample(w.t.Context(), conn, s, o)
 	require.NoError(w.t, err)
+	require.Equal(w.t, byte('I'), conn.PgConn().TxStatus())
 	return sampled
 }
 
@@ -59,7 +61,7 @@ func TestSamplesAreExecutedAndRolledBack(t *testing.T) {
 	assert.Positive(t, *s.Recommendation.WALBytes)
 	assert.Contains(t, codes(s.Notes), "dead_rows")
 	assert.Contains(t, message(t, s.Notes, "dead_rows"), "3000 dead row versions")
-	assert.Equal(t, byte('I'), w.conn.PgConn().TxStatus())
+	assert.Equal(t, []preview.DeadRows{{Table: "public.items", Rows: 3000}, {Table: "public.log", Rows: 3000}}, s.DeadRows)
 }
 
 func TestHeapOnlyUpdatesAreCounted(t *testing.T) {
@@ -301,7 +303,7 @@ func TestTheSamplesJSONNamesAreStable(t *testing.T) {
 	require.NoError(t, json.Unmarshal(encoded, &s))
 	assert.ElementsMatch(t, []string{
 		"work", "checksum", "table", "arguments", "rows", "batch_size", "sub_batch_size", "lock_timeout_ms", "statement_timeout_ms", "found", "samples", "bad_ranges",
-		"recommendation", "notes",
+		"dead_rows", "recommendation", "notes",
 	}, keys(s))
 	sample := first(s["samples"])
 	assert.ElementsMatch(t, []string{
@@ -310,6 +312,7 @@ func TestTheSamplesJSONNamesAreStable(t *testing.T) {
 	}, keys(sample))
 	inner := sample.(map[string]any)
 	assert.ElementsMatch(t, []string{"name", "table", "calls", "time_ms"}, keys(first(inner["triggers"])))
+	assert.ElementsMatch(t, []string{"table", "rows"}, keys(first(s["dead_rows"])))
 	assert.ElementsMatch(t, []string{"shared_hit", "shared_read", "shared_dirtied", "shared_written"}, keys(inner["buffers"]))
 	assert.ElementsMatch(t, []string{"records", "full_page_images", "bytes"}, keys(inner["wal"]))
 	assert.ElementsMatch(t, []string{"target_ms", "sub_batch_size", "run_seconds", "run_sub_batches", "run_wal_bytes"}, keys(s["recommendation"]))

@@ -27,6 +27,7 @@ type Sampling struct {
 	Found            string          `json:"found"` // how the places were found
 	SubBatches       []SubBatch      `json:"samples"`
 	BadRanges        []BadRange      `json:"bad_ranges"`     // what failed on its data, and is not in the samples
+	DeadRows         []DeadRows      `json:"dead_rows"`      // what the rollbacks leave in each table
 	Recommendation   *Recommendation `json:"recommendation"` // null where nothing was sampled
 	Notes            []Warning       `json:"notes"`
 }
@@ -173,20 +174,13 @@ func (sr *sampler) conclude(s *Sampling) {
 	}
 	note("cache", "what was sampled is in the cache now: a second sample of the same places is faster than a run will be")
 	note("left_out", "left out of the estimate: the progress that a run writes with each sub-batch, commits (which by default do not wait for the disk), pauses, and waits for others")
-	if dead := s.deadRows(); dead > 0 {
-		note("dead_rows", "the rollbacks leave about %d dead row versions in %s, and their WAL has gone to replicas: VACUUM clears the rows", dead, s.Table)
+	s.DeadRows = sr.dead.list()
+	for _, dead := range s.DeadRows {
+		note("dead_rows", "the rollbacks leave about %d dead row versions in %s, and their WAL has gone to replicas: VACUUM clears the rows", dead.Rows, dead.Table)
 	}
 	if sr.Work.Do != nil {
 		note("go_work", "the work is written in Go: buffers and WAL are not known, but for what the whole server logged meanwhile")
 	}
-}
-
-// deadRows is how many rows the samples have changed.
-func (s *Sampling) deadRows() (rows int64) {
-	for _, one := range s.SubBatches {
-		rows += max(one.AffectedRows, one.UpdatedRows)
-	}
-	return rows
 }
 
 // recommendedSize is how many rows take the target's time, in two digits; isCut tells that trustedGrowth kept it smaller.
