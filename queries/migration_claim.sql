@@ -253,6 +253,7 @@ WHERE m.id = @migration_id
 -- name: MigrationLookAhead :one
 -- What an idle caller has before it: how many migrations it could still bring forward, with works that it has (or unpinned ones by name), not paused, on
 -- hold or ended; whether one of them waits for older transactions; and how soon the next moment comes at which one is due by the clock: the end of a hold or
+-- an interval, the next attempt of a job, the end of a pause of a proof. at_most where none is known.
 -- Called by: runner.(*Executor).lookAhead.
 -- Index: batched_background_migrations_unfinished_idx, batched_background_migration_jobs_unsucceeded_idx, batched_background_migration_jobs_waiting_idx,
 -- batched_background_migration_verifications_pkey.
@@ -272,7 +273,17 @@ SELECT
             )
         END
     ), false)::boolean AS is_awaiting,
-    least(greatest(min(d.due_at) FILTER (WHERE d.due_at > now() - @looked_ago::interval) - now(), interval '0'), @at_most::interval)::interval AS due_in
+    -- Nothing due is no moment, and greatest() takes null for nothing: so that comes first.
+    least(
+        greatest(
+            coalesce(
+                min(d.due_at) FILTER (WHERE d.due_at > now() - @looked_ago::interval AND isfinite(d.due_at)) - now(),
+                @at_most::interval
+            ),
+            interval '0'
+        ),
+        @at_most::interval
+    )::interval AS due_in
 FROM bbm.batched_background_migrations AS m
 CROSS JOIN LATERAL (
     SELECT greatest(

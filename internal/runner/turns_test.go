@@ -70,6 +70,34 @@ func TestAnIntervalBelowThePollIntervalIsKeptAndNoIdleRunnerPollsForIt(t *testin
 	require.Less(t, looks.Load(), int64(4*jobs), "looks that found nothing")
 }
 
+func TestAnIdleRunnerRestsForThePollIntervalAtLeastHoweverLatelyItWorked(t *testing.T) {
+	const looks, poll = 6, 200 * time.Millisecond
+	for name, enqueue := range map[string]bool{"that has just worked": true, "that has found nothing": false} {
+		t.Run(name, func(t *testing.T) {
+			w := setup(t, 10)
+			if enqueue {
+				w.enqueue("count", "public.items", 10, 10)
+				require.NoError(t, w.runUntilIdle()) // nobody has the work yet
+			}
+			times := make(chan time.Time, 1000)
+			config := w.daemon()
+			config.PollInterval = poll
+			w.start(w.traced(config, func(_ context.Context, _ *pgx.Conn, sql string) {
+				if strings.Contains(sql, "name: MigrationLookAhead ") {
+					times <- time.Now()
+				}
+			}, parse(t, "count", increment)))
+			first := <-times
+			for range looks {
+				last := <-times
+				require.GreaterOrEqual(t, last.Sub(first), poll/2-10*time.Millisecond, "between two looks that found nothing")
+				first = last
+			}
+			require.Equal(t, enqueue, one[int](w, `SELECT count(*) FROM bbm.batched_background_migrations WHERE status = 'finished'`) == 1)
+		})
+	}
+}
+
 func TestAJobThatIsDueLaterWakesItsRunnerAtThatMoment(t *testing.T) {
 	for name, wait := range map[string]string{
 		"the end of a hold": `UPDATE bbm.batched_background_migrations SET on_hold_until = now() + interval '1 s', hold_reason = 'test'`,
