@@ -15,6 +15,17 @@ COMMENT ON COLUMN bbm.batched_background_migration_transition_logs.changed_by IS
 COMMENT ON COLUMN bbm.batched_background_migration_transition_logs.session_role IS
     'The role whose session made the change, as the database knows it; null for changes made before this column was there.';
 
+-- A sum of a time and such an interval must be a time: else one migration's setting would fail the look of every runner.
+UPDATE bbm.batched_background_migrations AS m
+SET
+    job_interval = least(m.job_interval, interval '365 days'),
+    pause = least(m.pause, interval '365 days')
+WHERE m.job_interval > interval '365 days'
+   OR m.pause > interval '365 days';
+ALTER TABLE bbm.batched_background_migrations
+    ADD CONSTRAINT batched_background_migrations_job_interval_limit_check CHECK (job_interval <= '365 days'),
+    ADD CONSTRAINT batched_background_migrations_pause_limit_check CHECK (pause <= '365 days');
+
 CREATE TABLE bbm.setting_changes (
     id bigint GENERATED ALWAYS AS IDENTITY,
     batched_background_migration_id bigint,
@@ -135,6 +146,8 @@ BEGIN
         RAISE EXCEPTION 'migration "%" is %; nothing to tune', set.name, existing.status USING ERRCODE = 'object_not_in_prerequisite_state';
     ELSIF set.setting = 'batch_size' AND existing.work_checksum IS NOT NULL THEN
         RAISE EXCEPTION 'the batch size of migration "%" is fixed', set.name USING ERRCODE = 'object_not_in_prerequisite_state';
+    ELSIF set.setting IN ('interval', 'pause') AND set.value::interval NOT BETWEEN '0' AND '365 days' THEN
+        RAISE EXCEPTION 'the % of % is not possible; give 0 to 365 days', set.setting, set.value USING ERRCODE = 'invalid_parameter_value';
     ELSIF set.setting = 'sub_batch_size' AND nullif(set.value, 'auto')::integer > existing.batch_size THEN
         RAISE EXCEPTION 'sub-batch size % is above the batch size of %; a sub-batch is a part of a batch', set.value, existing.batch_size
             USING ERRCODE = 'invalid_parameter_value';
@@ -296,4 +309,7 @@ DROP FUNCTION bbm.enable(text);
 DROP FUNCTION bbm.set_fleet(text, text, text);
 DROP FUNCTION bbm.changed_by();
 DROP TABLE bbm.setting_changes;
+ALTER TABLE bbm.batched_background_migrations
+    DROP CONSTRAINT batched_background_migrations_pause_limit_check,
+    DROP CONSTRAINT batched_background_migrations_job_interval_limit_check;
 ALTER TABLE bbm.batched_background_migration_transition_logs DROP COLUMN session_role;

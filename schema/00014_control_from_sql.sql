@@ -46,8 +46,8 @@ BEGIN
     IF enqueue.batch_size < 1 OR enqueue.sub_batch_size < 1 OR enqueue.sub_batch_size > enqueue.batch_size THEN
         RAISE EXCEPTION 'the batch size must be at least 1, and the sub-batch size from 1 to the batch size' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF enqueue.pause < interval '0' OR enqueue.job_interval < interval '0' THEN
-        RAISE EXCEPTION 'the pause and the interval must not be negative' USING ERRCODE = 'invalid_parameter_value';
+    IF enqueue.pause NOT BETWEEN '0' AND '365 days' OR enqueue.job_interval NOT BETWEEN '0' AND '365 days' THEN
+        RAISE EXCEPTION 'the pause and the interval must be from 0 to 365 days' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF enqueue.parallelism < 1 OR enqueue.max_attempts < 1 THEN
         RAISE EXCEPTION 'the parallelism and the number of attempts must be at least 1' USING ERRCODE = 'invalid_parameter_value';

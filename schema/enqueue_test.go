@@ -227,7 +227,7 @@ func TestWhatSQLEnqueuesIsTunedAsTheCommandLineDoes(t *testing.T) {
 		on_row_error => 'quarantine', quarantine_limit => 9)`)
 	require.Equal(t, "00:00:02 00:01:00 3 7 quarantine 9", one[string](w, `SELECT concat_ws(' ', pause, job_interval, parallelism, max_attempts, on_row_error,
 		quarantine_limit) FROM bbm.batched_background_migrations`))
-	for _, wrong := range []string{`pause => '-1 s'`, `parallelism => 0`, `max_attempts => 0`, `on_row_error => 'skip'`, `quarantine_limit => 0`} {
+	for _, wrong := range []string{`pause => '-1 s'`, `pause => '300 years'`, `job_interval => '300000 years'`, `parallelism => 0`, `max_attempts => 0`, `on_row_error => 'skip'`, `quarantine_limit => 0`} {
 		require.Equal(t, "22023", w.refused(`SELECT bbm.enqueue('count', 'public.items', 'other', `+wrong+`)`).Code, wrong)
 	}
 }

@@ -112,9 +112,15 @@ func (t tuning) check() error {
 		if length.value != nil && *length.value < 0 {
 			return inputf("the %s of %s is negative; give 0 or more, as in 250ms or 2h", length.name, *length.value)
 		}
+		if length.value != nil && *length.value > maxLength {
+			return inputf("the %s of %s is too long; give at most %s", length.name, *length.value, maxLength)
+		}
 	}
 	return nil
 }
+
+// maxLength is the CHECK constraints' limit for interval and pause: a year.
+const maxLength = 365 * 24 * time.Hour
 
 // maxQuarantine is the CHECK constraint's limit for quarantine_limit: each row that fails is searched for, and each is to be looked at by somebody.
 const maxQuarantine = 10_000
