@@ -219,6 +219,24 @@ func TestATableIsNotEmptyWhileAnOlderTransactionMayYetWriteToIt(t *testing.T) {
 	}
 }
 
+// Who was connected when this transaction looked before is not who is connected.
+func TestAnOpenTransactionOfASessionThatHasConnectedSinceCounts(t *testing.T) {
+	w := setup(t)
+	w.exec(`CREATE TABLE public.items (id bigint PRIMARY KEY)`)
+	w.exec(`BEGIN; SELECT count(*) FROM pg_stat_activity`)
+	w.another().exec(`BEGIN`)
+	w.exec(`SELECT bbm.enqueue('count', 'public.items'); COMMIT`)
+	require.Equal(t, "active", w.status("count"))
+}
+
+func TestAnOpenTransactionOfAnotherDatabaseDoesNotCount(t *testing.T) {
+	w := setup(t)
+	w.exec(`CREATE TABLE public.items (id bigint PRIMARY KEY)`)
+	connected(t, dbtest.New(t)).exec(`BEGIN; SELECT 1`)
+	w.exec(`SELECT bbm.enqueue('count', 'public.items')`)
+	require.Equal(t, "finished", w.status("count"))
+}
+
 func TestWhatSQLEnqueuesIsTunedAsTheCommandLineDoes(t *testing.T) {
 	w := setup(t)
 	w.exec(`CREATE TABLE public.items (id bigint PRIMARY KEY)`)

@@ -233,7 +233,8 @@ func TestARunnerRunsWithRightsOnItsTargetsAndCannotChangeTheSchema(t *testing.T)
 	}
 	s.mayNot("runner", append(wholeSchema, `DELETE FROM bbm.batched_background_migrations`, `DELETE FROM bbm.batched_background_migration_jobs`, `UPDATE bbm.fleet_settings SET slots = 9`,
 		`SELECT bbm.enqueue('increment', 'app.items')`, `SELECT FROM app.closed`, `DELETE FROM app.items`,
-		`SELECT bbm.enable()`, `SELECT bbm.set_fleet('slots', '9')`, `SELECT bbm.set('increment', 'pause', '1s')`)...)
+		`SELECT bbm.enable()`, `SELECT bbm.set_fleet('slots', '9')`, `SELECT bbm.set('increment', 'pause', '1s')`,
+		`SELECT bbm.disable('no')`, `SELECT bbm.pause('increment')`, `SELECT bbm.resume('increment')`, `SELECT bbm.cancel('increment')`, `SELECT bbm.retry('increment')`)...)
 
 	// It makes and drops months, but no call of it empties the history.
 	before := one[int64](s.world, "SELECT count(*) FROM bbm.batched_background_migration_job_transition_logs")
