@@ -129,9 +129,14 @@ func (a *app) printSampling(s *preview.Sampling) {
 		{"places", s.Found},
 	})
 	fmt.Fprintln(a.lines())
-	rows := make([][]string, len(s.SubBatches))
-	for i, one := range s.SubBatches {
-		rows[i] = sampleCells(one)
+	var rows [][]string
+	for _, one := range s.SubBatches {
+		rows = append(rows, sampleCells(one))
+	}
+	if s.Tried != nil {
+		for _, one := range s.Tried.SubBatches {
+			rows = append(rows, sampleCells(one))
+		}
 	}
 	a.printTable(a.Stdout, sampleHeadings, rows)
 	if r := s.Recommendation; r != nil {

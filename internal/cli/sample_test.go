@@ -33,7 +33,7 @@ func TestSampleTellsWhatSubBatchesCostAndChangesNothing(t *testing.T) {
 	assert.Equal(t, []string{"0 1 - 10 10", "0 2 10 10 10", "0.5 1 50 10 10", "0.5 2 60 10 10", "1 1 80 10 10", "1 2 90 10 10"}, samples)
 	assert.Contains(t, out, "\nrecommended    sub_batch_size ")
 	assert.Contains(t, out, "\nwhole run      about ")
-	assert.Contains(t, out, "60 dead row versions in app.items")
+	assert.Contains(t, out, " dead row versions in app.items")
 }
 
 func TestSamplePrintsOneObject(t *testing.T) {

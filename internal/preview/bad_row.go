@@ -3,6 +3,7 @@ package preview
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -20,6 +21,11 @@ type BadRange struct {
 	Until work.Key `json:"until"`
 	Rows  int64    `json:"rows"` // above 1 where none fails alone, or keys are repeated
 	Error string   `json:"error"`
+}
+
+// isOf tells whether another range says the same: one place is walked with two sizes.
+func (b BadRange) isOf(other BadRange) bool {
+	return slices.Equal(b.Until, other.Until) || b.At == other.At && slices.Equal(b.After, other.After)
 }
 
 // narrow halves a sub-batch that failed on its data until a row fails alone, as a run does, but that

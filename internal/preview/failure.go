@@ -18,10 +18,15 @@ func (sr *sampler) explainFailure(err error, one *SubBatch) error {
 	}
 	where := fmt.Sprintf("the sub-batch of %d rows at %s of %s (after %s, until %s)",
 		one.ProcessedRows, shareText(one.At), sr.target.Name, keyText(one.After), keyText(one.Until))
-	if sqlState(err) == "57014" && sr.StatementTimeout > 0 && strings.Contains(err.Error(), "statement timeout") {
+	if sr.isTooLong(err) {
 		return fmt.Errorf("%s takes longer than the statement timeout of %s: try a smaller one (--sub-batch-size): %w", where, sr.StatementTimeout, err)
 	}
 	return fmt.Errorf("%s: %w", where, err)
+}
+
+// isTooLong tells whether the statement timeout has ended a sub-batch.
+func (sr *sampler) isTooLong(err error) bool {
+	return sqlState(err) == "57014" && sr.StatementTimeout > 0 && strings.Contains(err.Error(), "statement timeout")
 }
 
 func keyText(key work.Key) string {

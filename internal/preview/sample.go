@@ -63,12 +63,15 @@ func Sample(ctx context.Context, conn *pgx.Conn, s Subject, o SampleOptions) (*S
 	}
 	result := sr.outline()
 	for _, p := range sr.begin {
-		if err := sr.at(ctx, p, result); err != nil {
+		if err := sr.at(ctx, p, sr.size, sr.Batches, &result.SubBatches, result); err != nil {
 			return nil, orStopped(ctx, err)
 		}
 	}
 	if len(result.SubBatches) == 0 && sr.failure != nil {
 		return nil, sr.failure
+	}
+	if err := sr.tryRecommended(ctx, result); err != nil {
+		return nil, orStopped(ctx, err)
 	}
 	sr.noteBad(result)
 	sr.conclude(result)
@@ -103,12 +106,12 @@ func (sr *sampler) outline() *Sampling {
 	return s
 }
 
-// at runs sub-batches from one place on. Rows that fail on their data are left out, up to a number.
-func (sr *sampler) at(ctx context.Context, p place, result *Sampling) error {
+// at runs sub-batches from one place on, and adds them to a list. Rows that fail on their data are left out, up to a number.
+func (sr *sampler) at(ctx context.Context, p place, size, batches int, list *[]SubBatch, result *Sampling) error {
 	after, bad := p.after, 0
-	for number := 1; number <= sr.Batches && bad < mostBadRows; {
+	for number := 1; number <= batches && bad < mostBadRows; {
 		one := SubBatch{At: p.share, Number: number, After: after}
-		reachedEnd, err := sr.bound(ctx, &one, sr.size)
+		reachedEnd, err := sr.bound(ctx, &one, size)
 		if err != nil {
 			return err
 		}
@@ -118,7 +121,7 @@ func (sr *sampler) at(ctx context.Context, p place, result *Sampling) error {
 		err = sr.attempt(ctx, &one)
 		switch {
 		case err == nil:
-			result.SubBatches = append(result.SubBatches, one)
+			*list = append(*list, one)
 			after = one.Until
 			number++
 		case work.BlamesRow(err):
@@ -127,7 +130,9 @@ func (sr *sampler) at(ctx context.Context, p place, result *Sampling) error {
 			if err != nil {
 				return err
 			}
-			result.BadRanges = append(result.BadRanges, left)
+			if !slices.ContainsFunc(result.BadRanges, left.isOf) {
+				result.BadRanges = append(result.BadRanges, left)
+			}
 			reachedEnd = reachedEnd && slices.Equal(left.Until, one.Until)
 			after = left.Until
 			bad++

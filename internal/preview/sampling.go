@@ -26,6 +26,7 @@ type Sampling struct {
 	StatementTimeout float64         `json:"statement_timeout_ms"`
 	Found            string          `json:"found"` // how the places were found
 	SubBatches       []SubBatch      `json:"samples"`
+	Tried            *Trial          `json:"tried"`          // the recommended size; null where it is the sampled one
 	BadRanges        []BadRange      `json:"bad_ranges"`     // what failed on its data, and is not in the samples
 	DeadRows         []DeadRows      `json:"dead_rows"`      // what the rollbacks leave in each table
 	Recommendation   *Recommendation `json:"recommendation"` // null where nothing was sampled
@@ -114,6 +115,9 @@ type sums struct {
 	wal            int64
 }
 
+// perRow is what a row costs, in milliseconds.
+func (s *sums) perRow() float64 { return s.duration / float64(s.rows) }
+
 func (s *sums) add(one SubBatch) {
 	s.rows += one.ProcessedRows
 	s.duration += one.Duration
@@ -124,13 +128,13 @@ func (s *sums) add(one SubBatch) {
 }
 
 // counted are the sub-batches that stand for a run: at each place those behind the first, which warms what a run finds warm.
-func (s *Sampling) counted() map[float64]*sums {
+func counted(subBatches []SubBatch) map[float64]*sums {
 	places := make(map[float64]*sums)
 	last := make(map[float64]int)
-	for _, one := range s.SubBatches {
+	for _, one := range subBatches {
 		last[one.At] = max(last[one.At], one.Number)
 	}
-	for _, one := range s.SubBatches {
+	for _, one := range subBatches {
 		if one.Number == 1 && last[one.At] > 1 || one.ProcessedRows == 0 {
 			continue
 		}
@@ -142,19 +146,28 @@ func (s *Sampling) counted() map[float64]*sums {
 	return places
 }
 
-// conclude draws a recommendation from the samples, and notes what they leave out.
-func (sr *sampler) conclude(s *Sampling) {
-	var all sums
-	slowest := 0.0 // milliseconds a row
-	for _, place := range s.counted() {
+// total adds places up, and tells what a row costs at the slowest, in milliseconds.
+func total(places map[float64]*sums) (all sums, slowest float64) {
+	for _, place := range places {
 		all.rows += place.rows
 		all.wall += place.wall
 		all.wal += place.wal
-		slowest = max(slowest, place.duration/float64(place.rows))
+		slowest = max(slowest, place.perRow())
 	}
+	return all, slowest
+}
+
+// conclude draws a recommendation from the samples, and notes what they leave out.
+func (sr *sampler) conclude(s *Sampling) {
 	note := func(code, format string, values ...any) { s.Notes = append(s.Notes, warning(code, format, values...)) }
+	all, slowest := total(counted(s.SubBatches))
 	if all.rows > 0 {
 		size, isCut := recommendedSize(slowest, s.SubBatchSize, s.BatchSize)
+		if s.Tried != nil {
+			size, all = s.Tried.settle(s.SubBatchSize, s.BatchSize, all)
+			isCut = isCut && size == s.Tried.SubBatchSize
+			s.Notes = append(s.Notes, s.Tried.notes...)
+		}
 		s.Recommendation = &Recommendation{
 			Target: milliseconds(Target), SubBatchSize: size,
 			Seconds: float64(s.Rows) * all.wall / float64(all.rows) / 1000, SubBatches: pieces(s.Rows, size),

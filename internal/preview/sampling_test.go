@@ -34,12 +34,11 @@ func TestTheRecommendedSizeTakesTheTargetsTime(t *testing.T) {
 
 func TestTheFirstAtAPlaceIsLeftOutWhereOthersFollow(t *testing.T) {
 	t.Parallel()
-	s := &Sampling{SubBatches: []SubBatch{
+	counted := counted([]SubBatch{
 		{At: 0, Number: 1, ProcessedRows: 10, Duration: 100},
 		{At: 0, Number: 2, ProcessedRows: 10, Duration: 20, Boundary: 1},
 		{At: 1, Number: 1, ProcessedRows: 5, Duration: 30},
-	}}
-	counted := s.counted()
+	})
 	assert.Equal(t, sums{rows: 10, duration: 20, wall: 21}, *counted[0])
 	assert.Equal(t, sums{rows: 5, duration: 30, wall: 30}, *counted[1])
 }

@@ -3,11 +3,12 @@ package runner
 import (
 	"math"
 	"slices"
+
+	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
 const (
-	// dearer is by how much a row costs clearly more than it did: noise and the growth of an index's depth stay below it, another plan does not.
-	dearer = 1.5
+	dearer = work.ClearlyDearer
 	// alike is by how much the cost of a row may rise without that a size is less good: the fixed costs of a sub-batch hide as much.
 	alike = 1.1
 	// A size that was given up is left alone for firstRest sub-batches, and twice as long each time that it proves no better, up to longestRest: then trying it
