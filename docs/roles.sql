@@ -14,7 +14,7 @@ SET LOCAL client_min_messages = warning;
 GRANT USAGE ON SCHEMA bbm TO bbm_viewer;
 GRANT SELECT ON ALL TABLES IN SCHEMA bbm TO bbm_viewer;
 GRANT EXECUTE ON FUNCTION bbm.work_lock_key(text, text), bbm.changed_by() TO bbm_viewer;
-GRANT EXECUTE ON FUNCTION bbm.assert_finished(text, boolean) TO bbm_viewer;
+GRANT EXECUTE ON FUNCTION bbm.assert_finished(text), bbm.assert_finished(text, boolean) TO bbm_viewer;
 -- Tables of later versions, too; what else roles need of those stands here then.
 SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %s IN SCHEMA bbm GRANT SELECT ON TABLES TO bbm_viewer', nspowner::regrole)
 FROM pg_namespace WHERE nspname = 'bbm' \gexec

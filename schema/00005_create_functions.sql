@@ -243,7 +243,7 @@ REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA bbm FROM PUBLIC;
 SELECT FROM bbm.maintain_log_partitions('100 years');
 
 -- +goose Down
-DROP FUNCTION IF EXISTS bbm.assert_finished(text);
+DROP FUNCTION bbm.assert_finished(text);
 DROP FUNCTION IF EXISTS bbm.enqueue(text, regclass, text, jsonb, integer, integer, boolean);
 DROP FUNCTION IF EXISTS bbm.maintain_log_partitions(interval, timestamptz);
 DROP FUNCTION bbm.assert_target(text, oid);

@@ -4,7 +4,7 @@
 COMMENT ON FUNCTION bbm.work_lock_key(text, text) IS 'The key of the advisory lock by which a runner shows that it has a work in a version.';
 COMMENT ON FUNCTION bbm.assert_fence(boolean) IS 'Raises BBM01 unless the fence of a sub-batch holds: for runners.';
 COMMENT ON FUNCTION bbm.assert_target(text, oid) IS 'Raises BBM02 unless the name still stands for the table: for runners.';
-COMMENT ON FUNCTION bbm.assert_finished IS 'Raises unless the migration is finished: the gate of a later schema migration.';
+COMMENT ON FUNCTION bbm.assert_finished(text) IS 'Raises unless the migration is finished: the gate of a later schema migration.';
 COMMENT ON FUNCTION bbm.enqueue IS 'Creates a migration and returns its name; the same definition again changes nothing.';
 
 -- What a program says of who acts is its own word; beside it stands the role that the database has let in. It is null for what was logged before.

@@ -51,19 +51,41 @@ func TestTheStrictGateIsClosedWhileRowsAreLeftOut(t *testing.T) {
 		w.refused(`SELECT bbm.assert_finished('count', strict => true)`).Message)
 }
 
-func TestWhoeverMightCallTheGateMayCallTheOneThatReplacesIt(t *testing.T) {
+// upOf is the Up of one file.
+func upOf(t *testing.T, name string) string {
+	t.Helper()
+	file, err := schema.FS.ReadFile(name)
+	require.NoError(t, err)
+	up, _, _ := strings.Cut(string(file), "-- +goose Down")
+	return up
+}
+
+func TestWhoeverMayCallTheGateMayCallTheStrictOne(t *testing.T) {
 	t.Parallel()
 	name, _ := role(t)
 	w := connected(t, dbtest.New(t))
 	w.exec(`DROP FUNCTION bbm.assert_finished(text, boolean)`)
-	w.exec(`CREATE FUNCTION bbm.assert_finished(name text) RETURNS void LANGUAGE sql SET search_path = pg_catalog AS ''`)
-	w.exec(`REVOKE EXECUTE ON FUNCTION bbm.assert_finished(text) FROM PUBLIC`)
 	w.exec(`GRANT EXECUTE ON FUNCTION bbm.assert_finished(text) TO ` + name)
-	file, err := schema.FS.ReadFile("00009_assert_finished_strictly.sql")
-	require.NoError(t, err)
-	up, _, _ := strings.Cut(string(file), "-- +goose Down")
-	w.exec(up)
+	w.exec(upOf(t, "00009_assert_finished_strictly.sql"))
 	require.True(t, one[bool](w, `SELECT has_function_privilege($1, 'bbm.assert_finished(text, boolean)', 'EXECUTE')`, name))
+}
+
+func TestWhatDependsOnAFunctionThatIsReplacedIsToldBeforeAnythingIsChanged(t *testing.T) {
+	w := setupEmpty(t)
+	w.exec(`CREATE SCHEMA bbm`)
+	for _, name := range []string{
+		"00001_create_migrations.sql", "00002_create_jobs.sql", "00003_create_transition_logs.sql", "00004_create_fleet_settings.sql",
+		"00005_create_functions.sql", "00006_create_quarantined_rows.sql", "00007_create_verifications.sql",
+	} {
+		w.exec(upOf(t, name))
+	}
+	w.exec(`CREATE FUNCTION public.ours() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT bbm.enqueue('count', 'pg_class'); END`)
+	refusal := w.refused(upOf(t, "00008_pin_row_set.sql"))
+	require.Equal(t, "2BP01", refusal.Code)
+	require.Contains(t, refusal.Message, "function ours()")
+	require.False(t, one[bool](w, `SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'bbm.batched_background_migrations'::regclass AND attname = 'row_set')`))
+	w.exec(`DROP FUNCTION public.ours()`)
+	w.exec(upOf(t, "00008_pin_row_set.sql"))
 }
 
 func TestPublicMayExecuteNothingOfOurs(t *testing.T) {
