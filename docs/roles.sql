@@ -43,10 +43,33 @@ TO bbm_operator;
 
 -- Executes: run. It neither creates nor deletes migrations, and changes no setting of the fleet.
 GRANT bbm_viewer TO bbm_runner;
-GRANT UPDATE ON bbm.batched_background_migrations TO bbm_runner;
-GRANT INSERT, UPDATE ON bbm.batched_background_migration_jobs TO bbm_runner;
-GRANT INSERT, UPDATE ON bbm.batched_background_migration_quarantined_rows TO bbm_runner;
-GRANT INSERT, UPDATE ON bbm.batched_background_migration_verifications TO bbm_runner;
+-- It updates the columns that its queries set, and no other: so it cannot give a job of one migration to another, nor change what one was enqueued with.
+-- (Earlier versions of this file granted all columns.)
+REVOKE UPDATE ON
+    bbm.batched_background_migrations, bbm.batched_background_migration_jobs,
+    bbm.batched_background_migration_quarantined_rows, bbm.batched_background_migration_verifications
+FROM bbm_runner;
+GRANT INSERT ON
+    bbm.batched_background_migration_jobs, bbm.batched_background_migration_quarantined_rows, bbm.batched_background_migration_verifications
+TO bbm_runner;
+GRANT UPDATE (
+    affected_rows, awaited_transactions, batch_size, cursor_columns, failure_error_code, failure_message, finished_at,
+    frontier_key, hold_reason, last_claimed_at, learned_sub_batch_size, max_key, on_hold_until, processed_rows,
+    quarantined_rows, remaining_predicate, row_set, started_at, status, sub_batch_size, succeeded_jobs,
+    total_tuple_count, updated_at, verified_at, verified_rows, verified_statement, work_checksum
+) ON bbm.batched_background_migrations TO bbm_runner;
+GRANT UPDATE (
+    affected_rows, attempts, claims, exception_class, exception_constraint, exception_key, exception_message,
+    finished_at, next_attempt_at, processed_rows, progress_key, runner, slot, stalls, started_at, status, updated_at
+) ON bbm.batched_background_migration_jobs TO bbm_runner;
+GRANT UPDATE (
+    batched_background_migration_job_id, exception_class, exception_constraint, exception_message, failures, mended_at,
+    retry_job_id, updated_at
+) ON bbm.batched_background_migration_quarantined_rows TO bbm_runner;
+GRANT UPDATE (
+    awaited_transactions, expected_rows, finished_at, progress_key, remaining_keys, remaining_rows, statement,
+    until_key, updated_at, walked_rows, work_checksum
+) ON bbm.batched_background_migration_verifications TO bbm_runner;
 GRANT EXECUTE ON FUNCTION bbm.assert_fence(boolean) TO bbm_runner;
 GRANT EXECUTE ON FUNCTION bbm.assert_target(text, oid) TO bbm_runner;
 GRANT EXECUTE ON FUNCTION bbm.maintain_log(integer), bbm.forget_jobs(integer) TO bbm_runner;

@@ -27,13 +27,28 @@ BEGIN
             WHERE (j.batched_background_migration_id, j.id) > (m.id, 0)
               AND j.batched_background_migration_id <= m.id
               AND j.status <> 'running'
+              -- Of each job, too, no row of the history is younger. (OFFSET 0: looked up by job, and not read for all months at once.)
+              AND NOT EXISTS (
+                  SELECT
+                  FROM bbm.batched_background_migration_job_transition_logs AS t
+                  WHERE t.batched_background_migration_job_id = j.id
+                    AND t.created_at >= now() - make_interval(months => retention_months)
+                  OFFSET 0
+              )
             ORDER BY j.batched_background_migration_id, j.id
             LIMIT page_size
             FOR UPDATE SKIP LOCKED
         ) AS p
         WHERE m.status IN ('finished', 'cancelled')
           AND coalesce(m.finished_at, m.updated_at) < now() - make_interval(months => retention_months)
-          -- A runner can write those times, but has no way to take a row out of the history.
+          -- A runner can write that status and those times, but has no way to change the history or take a row out of it: by that, too, it has ended.
+          AND (
+              SELECT t.next_status
+              FROM bbm.batched_background_migration_transition_logs AS t
+              WHERE t.batched_background_migration_id = m.id
+              ORDER BY t.id DESC
+              LIMIT 1
+          ) IN ('finished', 'cancelled')
           AND NOT EXISTS (
               SELECT
               FROM bbm.batched_background_migration_transition_logs AS t
