@@ -51,7 +51,7 @@ The name is that of a work; where there is no such work, or with --migration, th
 	flags.StringArrayVar(&pairs, "arg", nil, "argument of the work, as `key=value`; repeatable")
 	flags.BoolVar(&asMigration, "migration", false, "the name is that of a migration, also where a work has it")
 	flags.BoolVar(&asJSON, "json", false, "print one object")
-	flags.BoolVar(&o.short, "short", false, "leave out the settings, the boundary query and the look for what remains")
+	flags.BoolVar(&o.short, "short", false, "leave out the settings, the boundary query, plans for other sizes and the look for what remains")
 	strictFlags(flags, &o.strict, &o.accept)
 	return cmd
 }
@@ -77,7 +77,7 @@ func (a *app) explain(ctx context.Context, name string, arguments work.Arguments
 			return err
 		}
 		if o.short {
-			e.Settings, e.Boundary, e.Remaining = []preview.Setting{}, nil, nil
+			e.Settings, e.Boundary, e.Sizes, e.Remaining = []preview.Setting{}, nil, []preview.SizePlan{}, nil
 		}
 		e.Warnings = slices.DeleteFunc(e.Warnings, func(w preview.Warning) bool { return slices.Contains(o.accept, w.Code) })
 		if asJSON {

@@ -44,6 +44,11 @@ func (a *app) printExplanation(e *preview.Explanation) {
 	if e.Statement != nil {
 		a.printStatement("WORK STATEMENT: changes the rows of a sub-batch", e.Statement)
 	}
+	for _, p := range e.Sizes {
+		if len(p.ReadsMore) > 0 {
+			fmt.Fprintf(a.lines(), "\nITS PLAN FOR %s ROWS: reads all of %s\n%s\n", count(p.Rows), listed(p.ReadsMore), indented(p.PlanText))
+		}
+	}
 	if e.Remaining != nil {
 		a.printStatement("LOOK FOR WHAT REMAINS: reads a piece of the walk that proves the work done", e.Remaining)
 	}

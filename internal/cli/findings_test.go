@@ -50,5 +50,27 @@ func TestAShortExplanationLeavesOutHowTheTableIsWalked(t *testing.T) {
 	for _, part := range []string{"BOUNDARY QUERY", "settings", "LOOK FOR WHAT REMAINS"} {
 		assert.NotContains(t, out, part)
 	}
-	assert.Contains(t, w.ok("explain", "increment", "--short", "--json"), `"boundary": null`)
+	asJSON := w.ok("explain", "increment", "--short", "--json")
+	assert.Contains(t, asJSON, `"boundary": null`)
+	assert.Contains(t, asJSON, `"sizes": []`)
+}
+
+func TestThePlanOfLargeSubBatchesIsShownWhereItReadsMore(t *testing.T) {
+	w := setup(t)
+	w.exec(`INSERT INTO app.items (id) SELECT generate_series(1001, 50000);
+		CREATE TABLE app.refers (id bigint PRIMARY KEY, code bigint NOT NULL, pad text);
+		INSERT INTO app.refers SELECT i, i::bigint * 7919 % 600011, repeat('x', 200) FROM generate_series(1, 300000) AS i;
+		CREATE INDEX ON app.refers (code); ANALYZE app.items, app.refers`)
+	w.file("orphans", `-- description: Delete what nothing refers to.
+-- table: app.items
+-- cursor: id
+
+-- +bbm Work
+DELETE FROM app.items AS i WHERE @batch(i) AND NOT EXISTS (SELECT FROM app.refers AS r WHERE r.code = i.id * 7919 % 600011)`)
+	title := "ITS PLAN FOR 20,000 ROWS: reads all of app.refers"
+	assert.Contains(t, w.ok("explain", "orphans"), title)
+	short := w.ok("explain", "orphans", "--short")
+	assert.NotContains(t, short, title)
+	assert.Contains(t, short, "[plan_changes]")
+	assert.Contains(t, w.run("enqueue", "orphans", "--dry-run").stderr, "[plan_changes]")
 }

@@ -94,7 +94,7 @@ func (st *stage) outline(role dbgen.PreviewRoleRow) *Explanation {
 	e := &Explanation{
 		Work: st.Work.Name, Checksum: st.Work.Checksum(), Table: st.target.Name, Cursor: st.Work.Cursor, CursorIndex: []string{},
 		Arguments: st.Arguments, Rows: st.rows, BatchSize: st.JobSize(), SubBatchSize: st.subBatchSize(), IsAdaptive: st.isAdaptive(),
-		Role: role.Name, Settings: []Setting{}, Writes: []Write{}, Warnings: []Warning{},
+		Role: role.Name, Settings: []Setting{}, Sizes: []SizePlan{}, Writes: []Write{}, Warnings: []Warning{},
 	}
 	if e.Arguments == nil {
 		e.Arguments = work.Arguments{}
@@ -178,6 +178,11 @@ func (st *stage) plans(ctx context.Context, e *Explanation, r work.Range) (*work
 	}
 	if err := st.judgeWork(ctx, plan); err != nil {
 		return nil, err
+	}
+	if e.IsAdaptive {
+		if err := st.planSizes(ctx, e); err != nil {
+			return nil, err
+		}
 	}
 	return &plan, nil
 }

@@ -205,7 +205,7 @@ func TestTheJSONNamesAreStable(t *testing.T) {
 	require.NoError(t, json.Unmarshal(encoded, &e))
 	assert.ElementsMatch(t, []string{
 		"work", "checksum", "migration", "table", "cursor", "cursor_indexes", "scope", "arguments", "rows", "batch_size", "sub_batch_size", "is_adaptive",
-		"jobs", "sub_batches", "role", "settings", "range", "boundary", "statement", "remaining", "writes", "warnings",
+		"jobs", "sub_batches", "role", "settings", "range", "boundary", "statement", "sizes", "remaining", "writes", "warnings",
 	}, keys(e))
 	assert.ElementsMatch(t, []string{"before", "sql", "parameters", "plan", "plan_text"}, keys(e["statement"]))
 	assert.ElementsMatch(t, []string{"after", "until", "rows", "found"}, keys(e["range"]))

@@ -27,6 +27,7 @@ type Explanation struct {
 	Range        *Range         `json:"range"`     // null for an empty table, which has no plans either
 	Boundary     *Statement     `json:"boundary"`  // null for an empty table
 	Statement    *Statement     `json:"statement"` // null for a work in Go, too
+	Sizes        []SizePlan     `json:"sizes"`     // the statement's plans for the smallest and the largest size; none where the size is fixed
 	Remaining    *Statement     `json:"remaining"` // the look for rows that remain; null where the work does not say which
 	Writes       []Write        `json:"writes"`
 	Warnings     []Warning      `json:"warnings"`

@@ -146,6 +146,26 @@ func (r Read) Warning(subBatches int64) *Warning {
 	return nil
 }
 
+// ReadByLarger is what the plan of a larger sub-batch reads whole and that of a smaller does not, of other tables than the target.
+func ReadByLarger(smaller, larger []Read, t Target) (more []Read) {
+	for _, r := range larger {
+		isKnown := slices.ContainsFunc(smaller, func(other Read) bool { return other.root == r.root && other.rows*other.times >= noticedScan })
+		if !r.kept && !r.isOf(t) && r.rows*r.times >= noticedScan && !isKnown {
+			more = append(more, r)
+		}
+	}
+	return more
+}
+
+// Table is its name, that of the root for partitions.
+func (r Read) Table() string { return r.name }
+
+// WarningOfLarger is that a table is read whole in sub-batches of one size, and not in those of a smaller.
+func (r Read) WarningOfLarger(smaller, larger int64) Warning {
+	return Warning{"plan_changes", fmt.Sprintf("from some size of sub-batches on all of %s (about %s rows) is read for each: the plan for %s rows does so, that for %s does not; "+
+		"a run that chooses the size stays below where a row costs clearly more, and sub_batch_size fixes one", r.name, about(r.rows), about(float64(larger)), about(float64(smaller))), r.name}
+}
+
 // repeated says what is read again, and what helps.
 func (r Read) repeated() string {
 	if r.kept {
