@@ -111,6 +111,9 @@ func apply(
 	if err := createSchema(ctx, conn); err != nil {
 		return nil, err
 	}
+	if err := checkOwner(ctx, conn); err != nil {
+		return nil, err
+	}
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, FS,
 		goose.WithTableName(versionTable), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
