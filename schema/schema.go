@@ -34,8 +34,10 @@ const (
 )
 
 // Up brings the schema to the latest version and returns the files that it applied, in order; none when it is there already.
-func Up(ctx context.Context, config *pgx.ConnConfig) ([]string, error) {
-	files, err := apply(ctx, config, func(p *goose.Provider) ([]*goose.MigrationResult, error) { return p.Up(ctx) })
+//
+// It waits for a lock in short turns, for some minutes at most, and gives each function in tell a sentence on who holds it, each time.
+func Up(ctx context.Context, config *pgx.ConnConfig, tell ...func(string)) ([]string, error) {
+	files, err := apply(ctx, config, tell, func(p *goose.Provider) ([]*goose.MigrationResult, error) { return p.Up(ctx) })
 	if err != nil {
 		return nil, fmt.Errorf("apply schema: %w", err)
 	}
@@ -44,8 +46,10 @@ func Up(ctx context.Context, config *pgx.ConnConfig) ([]string, error) {
 
 // Down removes everything that [Up] made, the history of every migration included, and returns the files that it undid. The empty
 // PostgreSQL schema and goose's version table stay.
-func Down(ctx context.Context, config *pgx.ConnConfig) ([]string, error) {
-	files, err := apply(ctx, config, func(p *goose.Provider) ([]*goose.MigrationResult, error) { return p.DownTo(ctx, 0) })
+//
+// It waits for locks as [Up] does.
+func Down(ctx context.Context, config *pgx.ConnConfig, tell ...func(string)) ([]string, error) {
+	files, err := apply(ctx, config, tell, func(p *goose.Provider) ([]*goose.MigrationResult, error) { return p.DownTo(ctx, 0) })
 	if err != nil {
 		return nil, fmt.Errorf("remove schema: %w", err)
 	}
@@ -90,13 +94,13 @@ func CheckVersion(installed int64) error {
 // apply runs fn under goose's session lock. The lock is taken here and not by the provider, which makes its version table before it
 // locks: four processes on an empty database would trip over each other.
 func apply(
-	ctx context.Context, config *pgx.ConnConfig, fn func(*goose.Provider) ([]*goose.MigrationResult, error),
+	ctx context.Context, config *pgx.ConnConfig, tell []func(string), fn func(*goose.Provider) ([]*goose.MigrationResult, error),
 ) (_ []string, err error) {
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(lockID), lock.WithLockTimeout(lockRetrySeconds, lockRetries))
 	if err != nil {
 		return nil, err
 	}
-	db := stdlib.OpenDB(*config)
+	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(limitWaits))
 	defer func() { err = errors.Join(err, db.Close()) }()
 	conn, err := db.Conn(ctx)
 	if err != nil {
@@ -119,7 +123,7 @@ func apply(
 	if err != nil {
 		return nil, err
 	}
-	results, err := fn(provider)
+	results, err := patiently(ctx, conn, tell, func() ([]*goose.MigrationResult, error) { return fn(provider) })
 	if err != nil {
 		return nil, err
 	}

@@ -65,7 +65,7 @@ func (a *app) schemaUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	files, err := schema.Up(ctx, connConfig)
+	files, err := schema.Up(ctx, connConfig, a.tellWait)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (a *app) schemaDown(ctx context.Context, force bool) error {
 	if err != nil {
 		return err
 	}
-	files, err := schema.Down(ctx, connConfig)
+	files, err := schema.Down(ctx, connConfig, a.tellWait)
 	if err != nil {
 		return err
 	}
@@ -104,6 +104,9 @@ func (a *app) schemaDown(ctx context.Context, force bool) error {
 	fmt.Fprintln(a.Stdout, "schema bbm is empty")
 	return nil
 }
+
+// tellWait tells who holds a lock that is waited for.
+func (a *app) tellWait(message string) { a.warn("%s", message) }
 
 func (a *app) refuseUnfinished(ctx context.Context) error {
 	return a.withControl(ctx, nil, func(c *control.Control) error {
