@@ -25,7 +25,7 @@ func (c *Control) CheckRunnerRights(ctx context.Context) error {
 }
 
 // aboutOurs tells a right on our own objects from one on the application's, which no role of ours has.
-var aboutOurs = regexp.MustCompile(`for (?:schema bbm|(?:partitioned )?table (?:batched_background_migration\w*|fleet_settings|setting_changes|goose_db_version)|function (?:enqueue|enable|disable|pause|resume|cancel|retry|set|set_fleet|changed_by|maintain_log|maintain_log_partitions|forget_jobs|assert_\w+|work_lock_key|open_transactions|still_awaited))$`)
+var aboutOurs = regexp.MustCompile(`for (?:schema bbm|view status|(?:partitioned )?table (?:batched_background_migration\w*|fleet_settings|setting_changes|goose_db_version)|function (?:enqueue|enable|disable|pause|resume|cancel|retry|set|set_fleet|changed_by|maintain_log|maintain_log_partitions|forget_jobs|assert_\w+|work_lock_key|open_transactions|still_awaited))$`)
 
 // ExplainRights turns an error about a right that this role lacks on our own tables into an [*InputError] that names the role of docs/roles.sql which has
 // it. Other errors are returned as they are.

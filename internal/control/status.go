@@ -1,7 +1,6 @@
 package control
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -109,10 +108,15 @@ type Details struct {
 
 // Status returns how the migrations stand, oldest first; all when no name is given. [ErrNotFound] when one of the names is missing.
 func (c *Control) Status(ctx context.Context, names ...string) ([]Migration, error) {
-	if names == nil {
-		names = []string{}
+	ctx = session.Cancellable(ctx)
+	ids, err := queries.MigrationFindIDs(ctx, c.Conn, names)
+	if len(names) == 0 {
+		ids, err = queries.MigrationListIDs(ctx, c.Conn)
 	}
-	rows, err := queries.MigrationListFacts(session.Cancellable(ctx), c.Conn, names)
+	if err != nil {
+		return nil, fmt.Errorf("find the migrations: %w", err)
+	}
+	rows, err := queries.MigrationListFacts(ctx, c.Conn, ids)
 	if err != nil {
 		return nil, fmt.Errorf("read the status: %w", err)
 	}
@@ -137,10 +141,11 @@ func (c *Control) Status(ctx context.Context, names ...string) ([]Migration, err
 func (c *Control) blockedBy(ctx context.Context, f dbgen.MigrationListFactsRow) (string, error) {
 	const moment = time.Second
 	var (
-		isMoving = f.ExecutingJobs > 0 && f.ObservedAt.Sub(f.MovedAt) < moment
-		isOver   = f.Migration.Status != active && f.Migration.Status != running
+		isExecuting = len(f.ExecutingPids) > 0
+		isMoving    = isExecuting && f.MovedAt != nil && f.ObservedAt.Sub(*f.MovedAt) < moment
+		isOver      = f.Migration.Status != active && f.Migration.Status != running
 	)
-	if isMoving || isOver && f.ExecutingJobs == 0 || waitingFor(f) != "" {
+	if isMoving || isOver && !isExecuting || f.WaitingFor != nil {
 		return "", nil
 	}
 	blockers, err := queries.BlockerList(ctx, c.Conn, dbgen.BlockerListParams{
@@ -156,13 +161,12 @@ func (c *Control) blockedBy(ctx context.Context, f dbgen.MigrationListFactsRow) 
 func describe(f dbgen.MigrationListFactsRow, by string) Migration {
 	m := f.Migration
 	d := Migration{
-		Name: m.Name, Work: m.WorkName, Table: m.TableName, Status: string(m.Status),
-		ProcessedRows: m.ProcessedRows + f.OpenProcessedRows,
-		TotalRows:     value(m.TotalTupleCount),
-		AffectedRows:  m.AffectedRows + f.OpenAffectedRows,
-		Jobs:          JobCounts{f.PendingJobs, f.RunningJobs, f.FailedJobs, m.SucceededJobs},
-		LeftOut:       m.QuarantinedRows,
-		CreatedAt:     m.CreatedAt.UTC(), StartedAt: utc(m.StartedAt), FinishedAt: utc(m.FinishedAt),
+		Name: m.Name, Work: m.WorkName, Table: m.TableName, Status: string(m.Status), Progress: value(f.Progress),
+		ProcessedRows: value(f.ProcessedRows), TotalRows: value(f.TotalRows), AffectedRows: value(f.AffectedRows),
+		RowsPerSecond: f.RowsPerSecond, ETASeconds: f.EtaSeconds, WaitingFor: f.WaitingFor,
+		Jobs:      JobCounts{value(f.PendingJobs), value(f.RunningJobs), value(f.FailedJobs), m.SucceededJobs},
+		LeftOut:   m.QuarantinedRows,
+		CreatedAt: m.CreatedAt.UTC(), StartedAt: utc(m.StartedAt), FinishedAt: utc(m.FinishedAt),
 		Details: Details{
 			Checksum: m.WorkChecksum, Cursor: m.CursorColumns, Remaining: m.RemainingPredicate, Arguments: m.Arguments, BatchSize: m.BatchSize,
 			SubBatchSize: m.SubBatchSize, Interval: m.JobInterval, Pause: m.Pause, MaxAttempts: m.MaxAttempts, Parallelism: m.Parallelism,
@@ -170,37 +174,30 @@ func describe(f dbgen.MigrationListFactsRow, by string) Migration {
 			MaxKey: m.MaxKey, FrontierKey: m.FrontierKey,
 		},
 	}
-	if isHeld(f) {
-		d.Hold = &Hold{m.OnHoldUntil.UTC(), value(m.HoldReason)}
+	if by != "" {
+		d.WaitingFor, d.RowsPerSecond, d.ETASeconds = &by, nil, nil
+	}
+	if f.OnHoldUntil != nil {
+		d.Hold = &Hold{f.OnHoldUntil.UTC(), value(m.HoldReason)}
 	}
 	if m.FailureErrorCode != nil {
 		d.Failure = &Failure{string(*m.FailureErrorCode), value(m.FailureMessage)}
 	}
 	if f.FailedRowKey != nil {
 		d.FailedRow = &FailedRow{
-			Job: f.FailedRowJobID, Attempts: f.FailedRowAttempts, Cursor: m.CursorColumns, Key: f.FailedRowKey,
-			Exception: value(f.FailedRowClass), Message: value(f.FailedRowMessage), Constraint: f.FailedRowConstraint,
+			Job: value(f.FailedRowJob), Attempts: value(f.FailedRowAttempts), Cursor: m.CursorColumns, Key: f.FailedRowKey,
+			Exception: value(f.FailedRowExceptionClass), Message: value(f.FailedRowExceptionMessage), Constraint: f.FailedRowExceptionConstraint,
 		}
 	}
 	if m.VerifiedAt != nil && m.Status == finished {
 		d.Proof = &Proof{m.VerifiedAt.UTC(), value(m.VerifiedRows), m.QuarantinedRows, value(m.VerifiedStatement)}
 	}
-	if isVerifying(f) {
-		d.Verification = &Verification{f.WalkPass, progress(m.Status, f.WalkedRows, f.WalkExpectedRows), f.WalkedRows, f.WalkRemainingRows}
-	}
-	if why := cmp.Or(by, waitingFor(f)); why != "" {
-		d.WaitingFor = &why
-	}
-	d.Progress = progress(m.Status, d.ProcessedRows, d.TotalRows)
-	if by == "" {
-		d.RowsPerSecond, d.ETASeconds = pace(f, d.TotalRows-d.ProcessedRows)
+	if f.VerificationPass != nil {
+		d.Verification = &Verification{
+			*f.VerificationPass, value(f.VerificationProgress), value(f.VerificationWalkedRows), value(f.VerificationRemainingRows),
+		}
 	}
 	return d
-}
-
-// isHeld reports whether a hold is still in force, by the server's clock.
-func isHeld(f dbgen.MigrationListFactsRow) bool {
-	return f.Migration.OnHoldUntil != nil && f.Migration.OnHoldUntil.After(f.ObservedAt)
 }
 
 func utc(t *time.Time) *time.Time {

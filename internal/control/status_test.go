@@ -26,7 +26,11 @@ func (f *fixture) stands() Migration {
 // waits is what the migration "plain" waits for.
 func (f *fixture) waits() string {
 	f.t.Helper()
-	return value(f.stands().WaitingFor)
+	waits := f.stands().WaitingFor
+	var inSQL *string
+	require.NoError(f.t, f.Conn.QueryRow(f.t.Context(), `SELECT waiting_for FROM bbm.status WHERE name = 'plain'`).Scan(&inSQL))
+	require.Equal(f.t, waits, inSQL, "psql shows the same")
+	return value(waits)
 }
 
 func TestStatusSpeaksTheContractsNames(t *testing.T) {
@@ -96,7 +100,7 @@ func TestStatusFindsWhatAMigrationWaitsFor(t *testing.T) {
 	}
 	f.exec(`SELECT bbm.enqueue('plain', 'public.users')`)
 
-	assert.Contains(t, f.waits(), "the fleet is disabled by ")
+	assert.Contains(t, f.waits(), "the fleet has never been enabled")
 	require.NoError(t, f.SetEnabled(ctx, true, ""))
 	f.exec(`UPDATE bbm.batched_background_migrations SET on_hold_until = now() + interval '1 hour', hold_reason = 'disk full'`)
 	assert.Contains(t, f.waits(), "on hold until ")

@@ -10,6 +10,36 @@ import (
 	"time"
 )
 
+const MigrationFindIDs = `-- name: MigrationFindIDs :many
+SELECT m.id
+FROM bbm.batched_background_migrations AS m
+WHERE m.name = ANY ($1::text[])
+`
+
+// The migrations with these names; fewer rows than names: some are not there.
+// Called by: control.(*Control).Status.
+// Index: batched_background_migrations_name_key.
+// Locks: nothing.
+func (q *Queries) MigrationFindIDs(ctx context.Context, db DBTX, names []string) ([]int64, error) {
+	rows, err := db.Query(ctx, MigrationFindIDs, names)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []int64{}
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const MigrationGet = `-- name: MigrationGet :one
 SELECT id, name, work_name, work_checksum, arguments, table_name, table_oid, root_table_oid, cursor_columns, remaining_predicate, awaited_transactions, max_key, frontier_key, batch_size, sub_batch_size, learned_sub_batch_size, asynchronous_commit, job_interval, pause, max_attempts, parallelism, on_row_error, quarantine_limit, quarantined_rows, status, failure_error_code, failure_message, on_hold_until, hold_reason, total_tuple_count, succeeded_jobs, processed_rows, affected_rows, last_claimed_at, enqueued_by, created_at, updated_at, started_at, finished_at, verified_at, verified_rows, verified_statement, row_set
 FROM bbm.batched_background_migrations AS m
@@ -72,247 +102,75 @@ func (q *Queries) MigrationGet(ctx context.Context, db DBTX, name string) (Migra
 }
 
 const MigrationListFacts = `-- name: MigrationListFacts :many
-WITH held_lock AS MATERIALIZED (
-    SELECT l.locktype, l.database, l.virtualxid::text AS virtualxid, l.classid::bigint AS class, l.objid::bigint AS key, l.objsubid, l.pid
-    FROM pg_catalog.pg_locks AS l
-    WHERE l.locktype IN ('advisory', 'virtualxid')
-      AND l.granted
-), bbm_lock AS MATERIALIZED (
-    SELECT h.class, h.key, h.pid
-    FROM held_lock AS h
-    WHERE h.locktype = 'advisory'
-      AND h.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database())
-      AND h.class IN (1650617601, 1650617603, 1650617604)
-      AND h.objsubid = 2
-), open_transaction AS MATERIALIZED (
-    SELECT h.virtualxid AS transaction, format('process %s', h.pid) AS owner
-    FROM held_lock AS h
-    WHERE h.locktype = 'virtualxid'
-    UNION ALL
-    SELECT 'prepared ' || p.transaction::text, format('prepared transaction %L', p.gid)
-    FROM pg_catalog.pg_prepared_xacts AS p
-), running_job AS MATERIALIZED (
-    SELECT j.batched_background_migration_id AS migration_id, j.slot
-    FROM bbm.batched_background_migration_jobs AS j
-    WHERE j.status = 'running'
-      AND j.slot IS NOT NULL
-), table_user AS MATERIALIZED (
-    SELECT m.id, m.name, m.root_table_oid
-    FROM bbm.batched_background_migrations AS m
-    WHERE m.status = 'running'
-       OR m.id IN (SELECT r.migration_id FROM running_job AS r)
-), fleet AS MATERIALIZED (
-    SELECT
-        f.execution_enabled,
-        f.changed_by,
-        f.reason,
-        f.slots,
-        (SELECT count(DISTINCT b.pid) FROM bbm_lock AS b WHERE b.class = 1650617604 AND b.key = 1) AS enabled_runners,
-        (SELECT count(DISTINCT b.pid) FROM bbm_lock AS b WHERE b.class = 1650617604 AND b.key = 0) AS disabled_runners,
-        (SELECT count(DISTINCT b.pid) FROM bbm_lock AS b WHERE b.class = 1650617604 AND b.key = 2) AS read_only_runners,
-        (SELECT count(DISTINCT b.key) FROM bbm_lock AS b WHERE b.class = 1650617601 AND b.key BETWEEN 1 AND f.slots) AS locked_slots
-    FROM bbm.fleet_settings AS f
-    WHERE f.id
-)
-
 SELECT
     m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set,
-    now()::timestamptz AS observed_at,
-    f.execution_enabled,
-    f.changed_by AS fleet_changed_by,
-    f.reason AS fleet_reason,
-    f.slots,
-    f.enabled_runners::bigint AS enabled_runners,
-    f.disabled_runners::bigint AS disabled_runners,
-    f.read_only_runners::bigint AS read_only_runners,
-    f.locked_slots::bigint AS locked_slots,
-    u.pending_jobs,
-    u.running_jobs,
-    u.failed_jobs,
-    u.processed_rows AS open_processed_rows,
-    u.affected_rows AS open_affected_rows,
-    (
-        SELECT count(*)
-        FROM running_job AS r
-        WHERE r.migration_id = m.id
-          AND r.slot IN (SELECT b.key FROM bbm_lock AS b WHERE b.class = 1650617601)
-    )::bigint AS executing_jobs,
-    ARRAY(
-        SELECT DISTINCT b.pid
-        FROM running_job AS r
-        JOIN bbm_lock AS b ON b.key = r.slot
-        WHERE r.migration_id = m.id
-          AND b.class = 1650617601
-        ORDER BY b.pid
-    )::integer[] AS executing_pids,
-    u.moved_at,
-    n.next_attempt_at,
-    EXISTS (
-        SELECT
-        FROM bbm_lock AS b
-        WHERE b.class = 1650617603
-          AND b.key = (bbm.work_lock_key(m.work_name, coalesce(m.work_checksum, ''))::bigint & 4294967295)
-    ) AS has_runner_with_work,
-    EXISTS (
-        SELECT
-        FROM bbm_lock AS b
-        WHERE b.class = 1650617603
-          AND b.key = (bbm.work_lock_key(m.work_name, 'broken')::bigint & 4294967295)
-    ) AS has_runner_with_broken_work,
-    ARRAY(
-        SELECT o.owner
-        FROM open_transaction AS o
-        WHERE o.transaction = ANY (CASE WHEN m.max_key IS NULL THEN m.awaited_transactions ELSE w.awaited_transactions END)
-        ORDER BY o.owner
-    )::text[] AS awaited,
-    coalesce((
-        SELECT t.name
-        FROM table_user AS t
-        WHERE t.root_table_oid = m.root_table_oid
-          AND t.id <> m.id
-        ORDER BY t.id
-        LIMIT 1
-    ), '')::text AS table_user,
-    coalesce(c.changed_by, '')::text AS changed_by,
-    c.reason AS change_reason,
-    coalesce(b.id, 0)::bigint AS failed_row_job_id,
-    coalesce(b.attempts, 0)::integer AS failed_row_attempts,
-    b.exception_key AS failed_row_key,
-    b.exception_class AS failed_row_class,
-    b.exception_message AS failed_row_message,
-    b.exception_constraint AS failed_row_constraint,
-    s.recent_rows,
-    s.recent_seconds,
-    coalesce(w.pass, 0)::integer AS walk_pass,
-    coalesce(w.walked_rows, 0)::bigint AS walked_rows,
-    coalesce(w.expected_rows, 0)::bigint AS walk_expected_rows,
-    coalesce(w.remaining_rows, 0)::bigint AS walk_remaining_rows,
-    coalesce(w.updated_at, m.updated_at)::timestamptz AS walk_updated_at
+    s.progress,
+    s.processed_rows,
+    s.total_rows,
+    s.affected_rows,
+    s.rows_per_second,
+    s.eta_seconds,
+    s.pending_jobs,
+    s.running_jobs,
+    s.failed_jobs,
+    s.waiting_for,
+    s.executing_pids,
+    s.moved_at,
+    s.on_hold_until,
+    s.failed_row_job,
+    s.failed_row_attempts,
+    s.failed_row_key,
+    s.failed_row_exception_class,
+    s.failed_row_exception_message,
+    s.failed_row_exception_constraint,
+    s.verification_pass,
+    s.verification_progress,
+    s.verification_walked_rows,
+    s.verification_remaining_rows,
+    now()::timestamptz AS observed_at
 FROM bbm.batched_background_migrations AS m
-CROSS JOIN fleet AS f
-CROSS JOIN LATERAL (
-    SELECT
-        count(*) FILTER (WHERE j.status = 'pending')::bigint AS pending_jobs,
-        count(*) FILTER (WHERE j.status = 'running')::bigint AS running_jobs,
-        count(*) FILTER (WHERE j.status = 'failed')::bigint AS failed_jobs,
-        coalesce(sum(j.processed_rows) FILTER (WHERE j.pass = 0), 0)::bigint AS processed_rows,
-        coalesce(sum(j.affected_rows), 0)::bigint AS affected_rows,
-        coalesce(max(j.updated_at) FILTER (WHERE j.status = 'running'), now())::timestamptz AS moved_at
-    FROM bbm.batched_background_migration_jobs AS j
-    WHERE j.batched_background_migration_id = m.id
-      AND j.finished_at IS NULL
-) AS u
-LEFT JOIN LATERAL (
-    SELECT j.next_attempt_at
-    FROM bbm.batched_background_migration_jobs AS j
-    WHERE j.batched_background_migration_id = m.id
-      AND j.status IN ('pending', 'failed')
-    ORDER BY j.next_attempt_at, j.id
-    LIMIT 1
-) AS n ON true
-LEFT JOIN LATERAL (
-    SELECT t.changed_by, t.reason
-    FROM bbm.batched_background_migration_transition_logs AS t
-    WHERE t.batched_background_migration_id = m.id
-    ORDER BY t.id DESC
-    LIMIT 1
-) AS c ON true
-LEFT JOIN LATERAL (
-    SELECT j.id, j.attempts, j.exception_key, j.exception_class, j.exception_message, j.exception_constraint
-    FROM bbm.batched_background_migration_jobs AS j
-    WHERE j.batched_background_migration_id = m.id
-      AND j.status = 'failed'
-      AND j.finished_at IS NULL
-      AND j.exception_key IS NOT NULL
-    ORDER BY j.id
-    LIMIT 1
-) AS b ON true
-LEFT JOIN LATERAL (
-    -- The walk under way, if any; what it waits for counts until it has begun.
-    SELECT
-        v.pass,
-        v.walked_rows,
-        v.expected_rows,
-        v.remaining_rows,
-        v.updated_at,
-        CASE WHEN v.statement IS NULL THEN v.awaited_transactions END AS awaited_transactions
-    FROM bbm.batched_background_migration_verifications AS v
-    WHERE v.batched_background_migration_id = m.id
-      AND v.finished_at IS NULL
-      AND m.status IN ('paused', 'active', 'running')
-    ORDER BY v.pass DESC
-    LIMIT 1
-) AS w ON true
-CROSS JOIN LATERAL (
-    SELECT
-        coalesce(sum(r.processed_rows), 0)::bigint AS recent_rows,
-        coalesce(extract(EPOCH FROM max(r.updated_at) - min(r.started_at)), 0)::double precision AS recent_seconds
-    FROM (
-        SELECT j.processed_rows, j.started_at, j.updated_at
-        FROM bbm.batched_background_migration_jobs AS j
-        -- Rows are compared so that no plan reads the newer jobs of other migrations.
-        WHERE (j.batched_background_migration_id, j.id) <= (m.id, 9223372036854775807)
-          AND j.batched_background_migration_id >= m.id
-          AND m.status = 'running'
-        ORDER BY j.batched_background_migration_id DESC, j.id DESC
-        LIMIT 10
-    ) AS r
-) AS s
-WHERE cardinality($1::text[]) = 0
-   OR m.name = ANY ($1::text[])
+    -- Joined from outside, so that what may be null is typed so; the ids are given twice, since a condition of a join does not reach into a view.
+LEFT JOIN bbm.status AS s ON s.id = m.id AND s.id = ANY ($1::bigint[])
+WHERE m.id = ANY ($1::bigint[])
 ORDER BY m.id
 `
 
 type MigrationListFactsRow struct {
-	Migration               Migration
-	ObservedAt              time.Time
-	ExecutionEnabled        bool
-	FleetChangedBy          string
-	FleetReason             *string
-	Slots                   int32
-	EnabledRunners          int64
-	DisabledRunners         int64
-	ReadOnlyRunners         int64
-	LockedSlots             int64
-	PendingJobs             int64
-	RunningJobs             int64
-	FailedJobs              int64
-	OpenProcessedRows       int64
-	OpenAffectedRows        int64
-	ExecutingJobs           int64
-	ExecutingPids           []int32
-	MovedAt                 time.Time
-	NextAttemptAt           *time.Time
-	HasRunnerWithWork       bool
-	HasRunnerWithBrokenWork bool
-	Awaited                 []string
-	TableUser               string
-	ChangedBy               string
-	ChangeReason            *string
-	FailedRowJobID          int64
-	FailedRowAttempts       int32
-	FailedRowKey            []string
-	FailedRowClass          *string
-	FailedRowMessage        *string
-	FailedRowConstraint     *string
-	RecentRows              int64
-	RecentSeconds           float64
-	WalkPass                int32
-	WalkedRows              int64
-	WalkExpectedRows        int64
-	WalkRemainingRows       int64
-	WalkUpdatedAt           time.Time
+	Migration                    Migration
+	Progress                     *float64
+	ProcessedRows                *int64
+	TotalRows                    *int64
+	AffectedRows                 *int64
+	RowsPerSecond                *float64
+	EtaSeconds                   *int64
+	PendingJobs                  *int64
+	RunningJobs                  *int64
+	FailedJobs                   *int64
+	WaitingFor                   *string
+	ExecutingPids                []int32
+	MovedAt                      *time.Time
+	OnHoldUntil                  *time.Time
+	FailedRowJob                 *int64
+	FailedRowAttempts            *int32
+	FailedRowKey                 []string
+	FailedRowExceptionClass      *string
+	FailedRowExceptionMessage    *string
+	FailedRowExceptionConstraint *string
+	VerificationPass             *int32
+	VerificationProgress         *float64
+	VerificationWalkedRows       *int64
+	VerificationRemainingRows    *int64
+	ObservedAt                   time.Time
 }
 
-// Migrations with all that tells how far they are, how fast they go and what they wait for; an empty list of names stands for all.
-// Succeeded jobs are counted in the row already: only the others are looked at, and the last ten for the rate.
+// Migrations as bbm.status has them, which decides how far they are, how fast they go and what they wait for; with their definitions.
 // Called by: control.(*Control).Status.
-// Index: none for migrations: reads all of batched_background_migrations. Jobs by batched_background_migration_jobs_running_slot_idx,
+// Index: batched_background_migrations_pkey, batched_background_migrations_running_root_table_idx; jobs by batched_background_migration_jobs_running_slot_idx,
 // batched_background_migration_jobs_unsucceeded_idx, batched_background_migration_jobs_waiting_idx and batched_background_migration_jobs_migration_idx; history
-// by batched_background_migration_transition_logs_migration_idx, walks by batched_background_migration_verifications_pkey.
+// by batched_background_migration_transition_logs_migration_idx and setting_changes_migration_idx, walks by batched_background_migration_verifications_pkey.
 // Locks: nothing; the lock table is read once.
-func (q *Queries) MigrationListFacts(ctx context.Context, db DBTX, names []string) ([]MigrationListFactsRow, error) {
-	rows, err := db.Query(ctx, MigrationListFacts, names)
+func (q *Queries) MigrationListFacts(ctx context.Context, db DBTX, migrationIds []int64) ([]MigrationListFactsRow, error) {
+	rows, err := db.Query(ctx, MigrationListFacts, migrationIds)
 	if err != nil {
 		return nil, err
 	}
@@ -364,47 +222,63 @@ func (q *Queries) MigrationListFacts(ctx context.Context, db DBTX, names []strin
 			&i.Migration.VerifiedRows,
 			&i.Migration.VerifiedStatement,
 			&i.Migration.RowSet,
-			&i.ObservedAt,
-			&i.ExecutionEnabled,
-			&i.FleetChangedBy,
-			&i.FleetReason,
-			&i.Slots,
-			&i.EnabledRunners,
-			&i.DisabledRunners,
-			&i.ReadOnlyRunners,
-			&i.LockedSlots,
+			&i.Progress,
+			&i.ProcessedRows,
+			&i.TotalRows,
+			&i.AffectedRows,
+			&i.RowsPerSecond,
+			&i.EtaSeconds,
 			&i.PendingJobs,
 			&i.RunningJobs,
 			&i.FailedJobs,
-			&i.OpenProcessedRows,
-			&i.OpenAffectedRows,
-			&i.ExecutingJobs,
+			&i.WaitingFor,
 			&i.ExecutingPids,
 			&i.MovedAt,
-			&i.NextAttemptAt,
-			&i.HasRunnerWithWork,
-			&i.HasRunnerWithBrokenWork,
-			&i.Awaited,
-			&i.TableUser,
-			&i.ChangedBy,
-			&i.ChangeReason,
-			&i.FailedRowJobID,
+			&i.OnHoldUntil,
+			&i.FailedRowJob,
 			&i.FailedRowAttempts,
 			&i.FailedRowKey,
-			&i.FailedRowClass,
-			&i.FailedRowMessage,
-			&i.FailedRowConstraint,
-			&i.RecentRows,
-			&i.RecentSeconds,
-			&i.WalkPass,
-			&i.WalkedRows,
-			&i.WalkExpectedRows,
-			&i.WalkRemainingRows,
-			&i.WalkUpdatedAt,
+			&i.FailedRowExceptionClass,
+			&i.FailedRowExceptionMessage,
+			&i.FailedRowExceptionConstraint,
+			&i.VerificationPass,
+			&i.VerificationProgress,
+			&i.VerificationWalkedRows,
+			&i.VerificationRemainingRows,
+			&i.ObservedAt,
 		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const MigrationListIDs = `-- name: MigrationListIDs :many
+SELECT m.id
+FROM bbm.batched_background_migrations AS m
+`
+
+// Every migration.
+// Called by: control.(*Control).Status.
+// Index: batched_background_migrations_pkey, from end to end.
+// Locks: nothing.
+func (q *Queries) MigrationListIDs(ctx context.Context, db DBTX) ([]int64, error) {
+	rows, err := db.Query(ctx, MigrationListIDs)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []int64{}
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

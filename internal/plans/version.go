@@ -45,9 +45,21 @@ ORDER BY c.relname, d.definition`)
 	return hex.EncodeToString(hash.Sum(nil))[:12], nil
 }
 
-// readFunctions returns the statements that make our functions, in the order in which they were made.
+// readFunctions returns the statements that make our functions, and the views that call them, in the order in which they were made.
 func readFunctions(ctx context.Context, conn *pgx.Conn) ([]string, error) {
-	rows, err := conn.Query(ctx, "SELECT pg_get_functiondef(p.oid) FROM pg_catalog.pg_proc AS p WHERE p.pronamespace = 'bbm'::regnamespace ORDER BY p.oid")
+	rows, err := conn.Query(ctx, `
+SELECT d.definition
+FROM (
+    SELECT p.oid, pg_get_functiondef(p.oid) AS definition
+    FROM pg_catalog.pg_proc AS p
+    WHERE p.pronamespace = 'bbm'::regnamespace
+    UNION ALL
+    SELECT c.oid, format('CREATE VIEW bbm.%I AS %s', c.relname, pg_get_viewdef(c.oid))
+    FROM pg_catalog.pg_class AS c
+    WHERE c.relnamespace = 'bbm'::regnamespace
+      AND c.relkind = 'v'
+) AS d
+ORDER BY d.oid`)
 	if err != nil {
 		return nil, fmt.Errorf("read functions: %w", err)
 	}
@@ -58,7 +70,7 @@ func readFunctions(ctx context.Context, conn *pgx.Conn) ([]string, error) {
 	return definitions, nil
 }
 
-// replaceFunctions drops our functions and makes those of the definitions.
+// replaceFunctions drops our functions and views, and makes those of the definitions.
 func replaceFunctions(ctx context.Context, conn *pgx.Conn, definitions []string) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		const dropAll = `
@@ -66,6 +78,9 @@ DO $$
 DECLARE
     old record;
 BEGIN
+    FOR old IN SELECT c.oid::regclass AS name FROM pg_class AS c WHERE c.relnamespace = 'bbm'::regnamespace AND c.relkind = 'v' LOOP
+        EXECUTE format('DROP VIEW %s', old.name);
+    END LOOP;
     FOR old IN SELECT p.oid::regprocedure AS name FROM pg_proc AS p WHERE p.pronamespace = 'bbm'::regnamespace LOOP
         EXECUTE format('DROP FUNCTION %s', old.name);
     END LOOP;
