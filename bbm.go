@@ -75,20 +75,22 @@ type Work struct {
 	ExternalEffects bool
 	// Do changes the rows of one batch through tx and returns how many it changed, for the record.
 	//
-	// It must neither commit nor roll back, nor keep tx or b beyond the call. Names in SQL need their schema, since the search path is pg_catalog
-	// alone. An error, or a panic, rolls the batch back and counts as a failed attempt, after which the job is tried again; errors of the server
-	// should be returned wrapped, so that a deadlock or a timeout is told from a mistake, and one that is about a row as a [*RowError]. ctx ends when the
-	// runner is stopped the hard way.
-	// Several calls may run at the same time, for different batches.
+	// It must neither commit nor roll back, nor keep tx or b beyond the call. Names in SQL need their
+	// schema, since the search path is pg_catalog alone. An error, or a panic, rolls the batch back
+	// and counts as a failed attempt, after which the job is tried again; errors of the server should
+	// be returned wrapped, so that a deadlock or a timeout is told from a mistake, and one that is
+	// about a row as a [*RowError]. ctx ends when the runner is stopped the hard way. Several calls
+	// may run at the same time, for different batches.
 	Do func(ctx context.Context, tx pgx.Tx, b Batch) (affected int64, err error)
 }
 
-// RowError is what [Work.Do] returns, wrapped or not, when the data of one of its rows are at fault: a
-// value that does not parse, one that another system refuses. It is treated as an error of the server
-// about a row is: the batch is rolled back, and Do is called again for half of it, and half of that,
-// until the row stands alone. All others are changed; that one is left out where the migration has
-// on_row_error=quarantine, else it fails the attempt. The runner finds the row by itself; Err says
-// what is wrong with it. With RepeatedKeys, where rows do not stand alone, it fails the attempt.
+// RowError is what [Work.Do] returns, wrapped or not, when the data of one of its rows are at
+// fault: a value that does not parse, one that another system refuses. It is treated as an error of
+// the server about a row is: the batch is rolled back, and Do is called again for half of it, and
+// half of that, until the row stands alone. All others are changed; that one is left out where the
+// migration has on_row_error=quarantine, else it fails the attempt. The runner finds the row by
+// itself; Err says what is wrong with it. With RepeatedKeys, where rows do not stand alone, it
+// fails the attempt.
 type RowError struct {
 	Err error
 }

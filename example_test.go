@@ -73,7 +73,8 @@ func ExampleBatch_Query() {
 	bbm.Main(bbm.Work{Name: "split_names", Version: "1", Table: "app.people", Cursor: []string{"id"}, Do: splitNames})
 }
 
-// A row that cannot be read is left out, or fails the migration with its key, as the migration says; all others are changed.
+// A row that cannot be read is left out, or fails the migration with its key, as the migration
+// says; all others are changed.
 func ExampleRowError() {
 	readAmounts := func(ctx context.Context, tx pgx.Tx, b bbm.Batch) (int64, error) {
 		rows, err := b.Query(ctx, tx, `SELECT o.id, o.amount_text FROM shop.orders AS o WHERE @batch(o) AND o.cents IS NULL ORDER BY o.id FOR NO KEY UPDATE`)

@@ -16,7 +16,8 @@ var (
 	grants  = regexp.MustCompile(`(?s)GRANT UPDATE \(([^)]*)\) ON (bbm\.\w+) TO bbm_runner;`)
 )
 
-// A column that a query of the runner sets and docs/roles.sql does not grant would stop it; one that no query sets is a right too many.
+// A column that a query of the runner sets and docs/roles.sql does not grant would stop it; one
+// that no query sets is a right too many.
 func TestARunnerMayUpdateTheColumnsThatItsQueriesSetAndNoOther(t *testing.T) {
 	set := map[string][]string{}
 	for _, q := range readQueries(t) {

@@ -51,7 +51,8 @@ func TestJobsOfMigrationsThatEndedBeforeTheRetentionAreForgotten(t *testing.T) {
 	}, left)
 }
 
-// Who can write status and times of a migration, as a runner can, forgets nothing by that: the history says whether it has ended, and what happened of late.
+// Who can write status and times of a migration, as a runner can, forgets nothing by that: the
+// history says whether it has ended, and what happened of late.
 func TestJobsAreForgottenByWhatTheHistorySays(t *testing.T) {
 	w := setup(t)
 	w.exec(`CREATE TABLE public.items (id bigint PRIMARY KEY)`)

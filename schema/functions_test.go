@@ -110,7 +110,8 @@ func TestEveryFunctionPinsItsSearchPath(t *testing.T) {
 		FROM pg_proc AS p
 		WHERE p.pronamespace = 'bbm'::regnamespace
 		  AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS c WHERE c = 'search_path=pg_catalog, pg_temp')`), "temporary tables and types must come last")
-	// Whoever calls one of these acts with its owner's rights. None takes a clock, an identifier or a piece of SQL: see what each may be told in the tests of that function.
+	// Whoever calls one of these acts with its owner's rights. None takes a clock, an identifier or a
+	// piece of SQL: see what each may be told in the tests of that function.
 	require.Equal(t, []string{
 		`bbm.forget_jobs(integer) {"search_path=pg_catalog, pg_temp"}`,
 		`bbm.maintain_log(integer) {"search_path=pg_catalog, pg_temp"}`,

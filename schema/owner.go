@@ -8,8 +8,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// checkOwner refuses a role that would leave functions which act with its rights over tables that belong to another: whoever owns the tables makes triggers
-// on them, and a trigger would have those rights. The roles are not switched here, since such a trigger could switch them back.
+// checkOwner refuses a role that would leave functions which act with its rights over tables that
+// belong to another: whoever owns the tables makes triggers on them, and a trigger would have those
+// rights. The roles are not switched here, since such a trigger could switch them back.
 func checkOwner(ctx context.Context, conn *sql.Conn) error {
 	var role, tables, owner string
 	var over bool

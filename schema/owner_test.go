@@ -11,7 +11,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/schema"
 )
 
-// Functions that act with their owner's rights would lend a superuser's to whoever owns the tables, by a trigger.
+// Functions that act with their owner's rights would lend a superuser's to whoever owns the tables,
+// by a trigger.
 func TestNobodyButTheOwnerGoesUpOrDown(t *testing.T) {
 	t.Parallel()
 	name, in := role(t)

@@ -13,7 +13,8 @@ const (
 	maintained = `SELECT action || ' ' || right(partition_name, 7) FROM bbm.maintain_log_partitions($1::interval, $2::timestamptz)`
 )
 
-// maintain looks after the partitions as if it were another time, until nothing is left to do, and returns what it did.
+// maintain looks after the partitions as if it were another time, until nothing is left to do, and
+// returns what it did.
 func (w *world) maintain(retention, at string) (done []string) {
 	w.t.Helper()
 	for {

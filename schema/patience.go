@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// Whoever comes behind a statement that waits for a lock waits as long as that. A little more than deadlock_timeout, after which an autovacuum makes way.
+	// Whoever comes behind a statement that waits for a lock waits as long as that. A little more than
+	// deadlock_timeout, after which an autovacuum makes way.
 	setLockTimeout = "SET lock_timeout = '2s'"
 
 	// Meanwhile those who had to wait go on.
@@ -28,8 +29,9 @@ func limitWaits(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// patiently repeats what fails since another session holds a lock, and tells each time who that is. A file that failed has changed nothing, and fn goes on with
-// it. The files of all rounds are returned.
+// patiently repeats what fails since another session holds a lock, and tells each time who that is.
+// A file that failed has changed nothing, and fn goes on with it. The files of all rounds are
+// returned.
 func patiently(
 	ctx context.Context, conn *sql.Conn, tell []func(string), fn func() ([]*goose.MigrationResult, error),
 ) ([]*goose.MigrationResult, error) {

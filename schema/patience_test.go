@@ -12,7 +12,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/schema"
 )
 
-// A reader that stays in its transaction must not make everybody wait who comes behind what waits for it.
+// A reader that stays in its transaction must not make everybody wait who comes behind what waits
+// for it.
 func TestGoingUpWaitsForALockInShortTurnsAndTellsWhoHoldsIt(t *testing.T) {
 	w := setup(t)
 	config, err := pgx.ParseConfig(w.url)

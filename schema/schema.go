@@ -35,7 +35,8 @@ const (
 
 // Up brings the schema to the latest version and returns the files that it applied, in order; none when it is there already.
 //
-// It waits for a lock in short turns, for some minutes at most, and gives each function in tell a sentence on who holds it, each time.
+// It waits for a lock in short turns, for some minutes at most, and gives each function in tell a
+// sentence on who holds it, each time.
 func Up(ctx context.Context, config *pgx.ConnConfig, tell ...func(string)) ([]string, error) {
 	files, err := apply(ctx, config, tell, func(p *goose.Provider) ([]*goose.MigrationResult, error) { return p.Up(ctx) })
 	if err != nil {

@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// changes lists what is kept of the settings: of which migration, what, from, to, by whom, as which role, why.
+// changes lists what is kept of the settings: of which migration, what, from, to, by whom, as which
+// role, why.
 func (w *world) changes() []string {
 	w.t.Helper()
 	return list[string](w, `

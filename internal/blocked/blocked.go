@@ -9,7 +9,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
 )
 
-// By names whoever is in the way; "" when nobody is. What the role may not see of others is left out.
+// By names whoever is in the way; "" when nobody is. What the role may not see of others is left
+// out.
 func By(blockers []dbgen.BlockerListRow) string {
 	if len(blockers) == 0 {
 		return ""

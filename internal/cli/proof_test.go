@@ -12,7 +12,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/dbtest"
 )
 
-// withRowsLeftOut is a world whose migration "provable" is finished, but for two rows in quarantine.
+// withRowsLeftOut is a world whose migration "provable" is finished, but for two rows in
+// quarantine.
 func withRowsLeftOut(t *testing.T) *world {
 	t.Helper()
 	w := setup(t)

@@ -243,7 +243,8 @@ func TestARunnerRunsWithRightsOnItsTargetsAndCannotChangeTheSchema(t *testing.T)
 	conn := dbtest.Connect(t, s.as("runner").url)
 	for _, months := range []string{"-1", "0", "1", "2147483647"} {
 		_, _ = conn.Exec(t.Context(), "SELECT bbm.maintain_log("+months+")")
-		// Nor by making a migration look as if it had ended long ago: its own history says when it was changed last.
+		// Nor by making a migration look as if it had ended long ago: its own history says when it was
+		// changed last.
 		_, err := conn.Exec(t.Context(), `UPDATE bbm.batched_background_migrations SET updated_at = '2000-01-01', finished_at = finished_at - interval '20 years'`)
 		require.NoError(t, err)
 		_, _ = conn.Exec(t.Context(), "SELECT bbm.forget_jobs("+months+")")

@@ -78,7 +78,8 @@ func leftOutBeside(m control.Migration) string {
 	return leftOut(m)
 }
 
-// nextStep says what whoever is on call can do about a migration that failed, or a row that was left out.
+// nextStep says what whoever is on call can do about a migration that failed, or a row that was
+// left out.
 func nextStep(m control.Migration) string {
 	switch {
 	case m.Status == "cancelled":
@@ -104,7 +105,8 @@ func nextStep(m control.Migration) string {
 		"bbm-runner set %[1]s on_row_error=quarantine, then retry", m.Name)
 }
 
-// afterFailure is about one that no single row is to blame for. Only retry sets it going, also beside rows in quarantine.
+// afterFailure is about one that no single row is to blame for. Only retry sets it going, also
+// beside rows in quarantine.
 func afterFailure(m control.Migration) string {
 	switch m.Failure.Code {
 	case "rows_remaining":

@@ -64,7 +64,8 @@ func (a *app) verify(ctx context.Context, name string, asJSON bool) error {
 	})
 }
 
-// remainText says how many rows remain, and where: 0; 7; 7 and 4 in quarantine; none but 4 in quarantine.
+// remainText says how many rows remain, and where: 0; 7; 7 and 4 in quarantine; none but 4 in
+// quarantine.
 func remainText(v control.Verified) string {
 	switch {
 	case v.LeftOutRemaining == 0:

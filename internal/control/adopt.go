@@ -69,8 +69,9 @@ func (c *Control) examine(ctx context.Context, name string, acceptWork bool, sta
 	}, nil
 }
 
-// adopt pins the present version of the work in place of the old one, where there is one to adopt and the migration is in one of the statuses: another
-// status is refused by what the caller does next.
+// adopt pins the present version of the work in place of the old one, where there is one to adopt
+// and the migration is in one of the statuses: another status is refused by what the caller does
+// next.
 func (c *Control) adopt(
 	ctx context.Context, tx pgx.Tx, name string, a *adoption, reason string, statuses ...dbgen.MigrationStatus,
 ) error {

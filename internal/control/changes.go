@@ -21,7 +21,8 @@ type SettingChange struct {
 	Reason      *string   `json:"reason"`
 }
 
-// FleetChanges returns the changes of what holds for every runner of the database, in order, with who made them and why.
+// FleetChanges returns the changes of what holds for every runner of the database, in order, with
+// who made them and why.
 func (c *Control) FleetChanges(ctx context.Context) ([]SettingChange, error) {
 	rows, err := queries.FleetChangeList(ctx, c.Conn)
 	if err != nil {
@@ -30,7 +31,8 @@ func (c *Control) FleetChanges(ctx context.Context) ([]SettingChange, error) {
 	return readChanges(rows), nil
 }
 
-// SettingChanges returns the changes of a migration's settings, in order, with who made them and why. [ErrNotFound] when there is none of that name.
+// SettingChanges returns the changes of a migration's settings, in order, with who made them and
+// why. [ErrNotFound] when there is none of that name.
 func (c *Control) SettingChanges(ctx context.Context, name string) ([]SettingChange, error) {
 	m, err := c.get(ctx, name)
 	if err != nil {

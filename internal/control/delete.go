@@ -45,11 +45,13 @@ func (c *Control) Unfinished(ctx context.Context) ([]string, error) {
 	return names, err
 }
 
-// deletePageSize is how many jobs one transaction of a delete forgets: some hundred milliseconds of work.
+// deletePageSize is how many jobs one transaction of a delete forgets: some hundred milliseconds of
+// work.
 const deletePageSize = 5_000
 
-// Delete forgets a finished or cancelled migration with its jobs and its history, in several transactions where it has many jobs: one that was interrupted
-// is taken up again by another call. Another status, and a job that a runner still executes, is an [*InputError].
+// Delete forgets a finished or cancelled migration with its jobs and its history, in several
+// transactions where it has many jobs: one that was interrupted is taken up again by another call.
+// Another status, and a job that a runner still executes, is an [*InputError].
 func (c *Control) Delete(ctx context.Context, name string) error {
 	for isGone := false; !isGone; {
 		err := c.locked(ctx, name, func(tx pgx.Tx, m dbgen.Migration) (err error) {

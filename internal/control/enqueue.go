@@ -38,7 +38,8 @@ type EnqueueOptions struct {
 	Accept                   []string // codes of findings that are known, and left out
 }
 
-// ErrFindings is returned with the result when something is found about the work, and nothing may be.
+// ErrFindings is returned with the result when something is found about the work, and nothing may
+// be.
 var ErrFindings = errors.New("there are warnings, and --strict asks for none; mend the work or its table, or leave out those that are known (--accept CODE)")
 
 // EnqueueResult tells what there is now; after a dry run, what there would be.
@@ -162,7 +163,8 @@ func (c *Control) create(ctx context.Context, e enqueueing) (result EnqueueResul
 	return result, err
 }
 
-// notes are what bbm.enqueue had to say of the migration that it has made: why an empty table was not finished at once.
+// notes are what bbm.enqueue had to say of the migration that it has made: why an empty table was
+// not finished at once.
 func (e enqueueing) notes(ctx context.Context, tx pgx.Tx, id int64) (notes []string, err error) {
 	logs, err := queries.MigrationLogList(ctx, tx, id)
 	if err != nil {
@@ -196,7 +198,8 @@ func (e enqueueing) insert(ctx context.Context, tx pgx.Tx) (dbgen.MigrationLockR
 	return queries.MigrationLock(ctx, tx, e.name)
 }
 
-// pin fixes the definition, and sets the tuning that was given where that was not done at the creation.
+// pin fixes the definition, and sets the tuning that was given where that was not done at the
+// creation.
 func (e enqueueing) pin(ctx context.Context, tx pgx.Tx, m dbgen.Migration, created bool) (dbgen.Migration, error) {
 	if err := e.checkSizes(m); err != nil {
 		return m, err
@@ -216,7 +219,8 @@ func (e enqueueing) pin(ctx context.Context, tx pgx.Tx, m dbgen.Migration, creat
 	return pinned, nil
 }
 
-// settings are those that were given, each with its value as bbm.set takes it. A sub-batch is judged by the batch size, so that comes first.
+// settings are those that were given, each with its value as bbm.set takes it. A sub-batch is
+// judged by the batch size, so that comes first.
 func (e enqueueing) settings() (given [][2]string) {
 	if e.BatchSize != nil {
 		given = append(given, [2]string{"batch_size", strconv.Itoa(*e.BatchSize)})

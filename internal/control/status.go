@@ -79,7 +79,8 @@ type Verification struct {
 	RemainingRows int64   `json:"remaining_rows"` // found so far
 }
 
-// Proof is that walk when it has found none but those in quarantine. Rows that came out of it since were looked at one by one.
+// Proof is that walk when it has found none but those in quarantine. Rows that came out of it since
+// were looked at one by one.
 type Proof struct {
 	VerifiedAt time.Time `json:"verified_at"`
 	Rows       int64     `json:"rows"`             // looked at
@@ -136,8 +137,8 @@ func (c *Control) Status(ctx context.Context, names ...string) ([]Migration, err
 	return migrations, nil
 }
 
-// blockedBy says who keeps a migration from changing rows that executes, or that nothing else keeps from it; "" where its rows have moved within the last
-// second.
+// blockedBy says who keeps a migration from changing rows that executes, or that nothing else keeps
+// from it; "" where its rows have moved within the last second.
 func (c *Control) blockedBy(ctx context.Context, f dbgen.MigrationListFactsRow) (string, error) {
 	const moment = time.Second
 	var (

@@ -28,9 +28,11 @@ type Verified struct {
 	OtherVersion  string `json:"-"` // the checksum that the migration has pinned, where it is not that of the present work
 }
 
-// Verify walks over the whole table of a migration, up to its present end, and counts the rows that its work has still to change, those in quarantine apart. It reads, each piece in
-// a transaction of its own, and writes nothing; seen (may be nil) is told after each piece. It does not wait for transactions in progress, so what they
-// write is not judged. The connection must not be in a transaction. An [*InputError] says when there is nothing to judge by.
+// Verify walks over the whole table of a migration, up to its present end, and counts the rows that
+// its work has still to change, those in quarantine apart. It reads, each piece in a transaction of
+// its own, and writes nothing; seen (may be nil) is told after each piece. It does not wait for
+// transactions in progress, so what they write is not judged. The connection must not be in a
+// transaction. An [*InputError] says when there is nothing to judge by.
 func (c *Control) Verify(ctx context.Context, name string, seen func(Verified)) (Verified, error) {
 	ctx = session.Cancellable(ctx)
 	m, err := c.get(ctx, name)

@@ -19,9 +19,11 @@ type historyWalk struct {
 	Jobs                  int64
 }
 
-// checkProof follows the walks that prove a migration done. Walks are counted from 1; each is whole before the next, which there is only where rows
-// remained or the migration was set going again after its end; there are no jobs behind the last pass. A migration is finished by a clean walk of the
-// pinned version, which its proof dates from, or by an empty table, and rows that remain fail it only after the last pass.
+// checkProof follows the walks that prove a migration done. Walks are counted from 1; each is whole
+// before the next, which there is only where rows remained or the migration was set going again
+// after its end; there are no jobs behind the last pass. A migration is finished by a clean walk of
+// the pinned version, which its proof dates from, or by an empty table, and rows that remain fail
+// it only after the last pass.
 func checkProof(t TB, conn *pgx.Conn, id int64, status string) {
 	t.Helper()
 	ctx := context.Background()

@@ -19,8 +19,10 @@ var small = []string{
 	"fleet_settings", "goose_db_version", "batched_background_migration_quarantined_rows", "batched_background_migration_job_transition_logs_default",
 }
 
-// What stands behind "Index:" is what a reviewer believes. "all of TABLE" says that a table is read whole. What stands behind "not in the plan:" is the
-// cascade of a foreign key, or the inside of a function. The system's catalog has another size in each database, so its indexes are not held to it.
+// What stands behind "Index:" is what a reviewer believes. "all of TABLE" says that a table is read
+// whole. What stands behind "not in the plan:" is the cascade of a foreign key, or the inside of a
+// function. The system's catalog has another size in each database, so its indexes are not held to
+// it.
 func TestEveryQueryNamesTheIndexesOfItsPlan(t *testing.T) {
 	t.Parallel()
 	conn, queries := setup(t)

@@ -45,7 +45,8 @@ ORDER BY c.relname, d.definition`)
 	return hex.EncodeToString(hash.Sum(nil))[:12], nil
 }
 
-// readFunctions returns the statements that make our functions, and the views that call them, in the order in which they were made.
+// readFunctions returns the statements that make our functions, and the views that call them, in
+// the order in which they were made.
 func readFunctions(ctx context.Context, conn *pgx.Conn) ([]string, error) {
 	rows, err := conn.Query(ctx, `
 SELECT d.definition

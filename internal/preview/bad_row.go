@@ -14,7 +14,8 @@ import (
 // sub-batch tries, whose dead rows stay.
 const mostBadRows = 3
 
-// BadRange is one that failed on its data and was left out: mostly a single row, that of the key Until.
+// BadRange is one that failed on its data and was left out: mostly a single row, that of the key
+// Until.
 type BadRange struct {
 	At    float64  `json:"at"`
 	After work.Key `json:"after"`
@@ -28,9 +29,9 @@ func (b BadRange) isOf(other BadRange) bool {
 	return slices.Equal(b.Until, other.Until) || b.At == other.At && slices.Equal(b.After, other.After)
 }
 
-// narrow halves a sub-batch that failed on its data until a row fails alone, as a run does, but that
-// each half is rolled back. A half that succeeds is not suspected any more. What fails only together
-// is left out together.
+// narrow halves a sub-batch that failed on its data until a row fails alone, as a run does, but
+// that each half is rolled back. A half that succeeds is not suspected any more. What fails only
+// together is left out together.
 func (sr *sampler) narrow(ctx context.Context, failed SubBatch, cause error) (BadRange, error) {
 	bad := BadRange{At: failed.At, After: failed.After, Until: failed.Until, Rows: failed.ProcessedRows, Error: dataError(cause)}
 	after, suspects := failed.After, failed.ProcessedRows

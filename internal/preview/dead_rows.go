@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// DeadRows are row versions that the rollbacks leave in a table until VACUUM: what was inserted, and the new versions of what was updated. A delete that is
-// rolled back leaves none.
+// DeadRows are row versions that the rollbacks leave in a table until VACUUM: what was inserted,
+// and the new versions of what was updated. A delete that is rolled back leaves none.
 type DeadRows struct {
 	Table string `json:"table"` // partitions count with their root
 	Rows  int64  `json:"rows"`

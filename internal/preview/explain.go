@@ -39,8 +39,8 @@ func Explain(ctx context.Context, conn *pgx.Conn, s Subject) (*Explanation, erro
 	return e, nil
 }
 
-// Review proves that the subject can run, and returns what it runs on and the warnings of [Explain], but for that of the session's role: it need not be the
-// runner's.
+// Review proves that the subject can run, and returns what it runs on and the warnings of
+// [Explain], but for that of the session's role: it need not be the runner's.
 func Review(ctx context.Context, conn *pgx.Conn, s Subject) (t work.Target, warnings []Warning, err error) {
 	err = onStage(ctx, conn, s, func(st *stage) error {
 		t = st.target

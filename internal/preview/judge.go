@@ -57,7 +57,8 @@ func (st *stage) judgeWork(ctx context.Context, plan work.PlanNode) error {
 	return nil
 }
 
-// target is one table that a plan writes to, and how many rows there for each sub-batch, as the planner expects.
+// target is one table that a plan writes to, and how many rows there for each sub-batch, as the
+// planner expects.
 type target struct {
 	schema, table, operation string
 	rows                     float64

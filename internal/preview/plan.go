@@ -12,7 +12,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
-// node is what counts here of a node of EXPLAIN (ANALYZE): what it has done and cost. What is planned is read by [work.ReadPlans].
+// node is what counts here of a node of EXPLAIN (ANALYZE): what it has done and cost. What is
+// planned is read by [work.ReadPlans].
 type node struct {
 	NodeType     string `json:"Node Type"`
 	Operation    string

@@ -29,9 +29,10 @@ type SampleOptions struct {
 // ErrExternalEffects is returned when a work changes what a rollback does not undo, so that it cannot be tried.
 var ErrExternalEffects = errors.New("the work declares external effects, which a rollback does not undo")
 
-// Sample executes sub-batches of the subject and rolls each back. It returns a [*work.DefinitionError] when the subject cannot run,
-// [ErrExternalEffects], or a [*BlockedError] when others held a lock for too long. conn is one of session.Connect, with a run's timeouts,
-// that has written nothing before: what the server has not collected of that would count as ours.
+// Sample executes sub-batches of the subject and rolls each back. It returns a
+// [*work.DefinitionError] when the subject cannot run, [ErrExternalEffects], or a [*BlockedError]
+// when others held a lock for too long. conn is one of session.Connect, with a run's timeouts, that
+// has written nothing before: what the server has not collected of that would count as ours.
 //
 // What a rollback leaves behind: dead row versions until VACUUM, WAL, values taken from sequences, and a warmer cache.
 func Sample(ctx context.Context, conn *pgx.Conn, s Subject, o SampleOptions) (*Sampling, error) {
@@ -106,7 +107,8 @@ func (sr *sampler) outline() *Sampling {
 	return s
 }
 
-// at runs sub-batches from one place on, and adds them to a list. Rows that fail on their data are left out, up to a number.
+// at runs sub-batches from one place on, and adds them to a list. Rows that fail on their data are
+// left out, up to a number.
 func (sr *sampler) at(ctx context.Context, p place, size, batches int, list *[]SubBatch, result *Sampling) error {
 	after, bad := p.after, 0
 	for number := 1; number <= batches && bad < mostBadRows; {
@@ -146,7 +148,8 @@ func (sr *sampler) at(ctx context.Context, p place, size, batches int, list *[]S
 	return nil
 }
 
-// bound finds the end of a sub-batch of so many rows, and says who keeps it waiting. Until is nil where no row is left.
+// bound finds the end of a sub-batch of so many rows, and says who keeps it waiting. Until is nil
+// where no row is left.
 func (sr *sampler) bound(ctx context.Context, one *SubBatch, size int) (reachedEnd bool, err error) {
 	err = sr.watch.during(ctx, func() (err error) {
 		reachedEnd, err = sr.findEnd(ctx, one, size)

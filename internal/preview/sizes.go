@@ -16,8 +16,9 @@ type SizePlan struct {
 	PlanText     string          `json:"plan_text"`
 }
 
-// planSizes plans the statement for the smallest and the largest size that a run may choose: PostgreSQL plans by the rows that it expects, so what is cheap
-// for few of them may be another plan for many.
+// planSizes plans the statement for the smallest and the largest size that a run may choose:
+// PostgreSQL plans by the rows that it expects, so what is cheap for few of them may be another
+// plan for many.
 func (st *stage) planSizes(ctx context.Context, e *Explanation) error {
 	until, err := st.lastKey(ctx)
 	if err != nil {

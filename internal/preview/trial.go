@@ -7,7 +7,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
-// Trial is one sub-batch of the recommended size at each place: what a row costs there is measured, not drawn out from another size.
+// Trial is one sub-batch of the recommended size at each place: what a row costs there is measured,
+// not drawn out from another size.
 type Trial struct {
 	SubBatchSize int        `json:"sub_batch_size"`
 	SubBatches   []SubBatch `json:"samples"`
@@ -54,7 +55,8 @@ func (sr *sampler) tryRecommended(ctx context.Context, s *Sampling) error {
 	return nil
 }
 
-// judge compares what a row costs, each place with itself. Half of the places have to show it, so that one cold page or checkpoint does not count.
+// judge compares what a row costs, each place with itself. Half of the places have to show it, so
+// that one cold page or checkpoint does not count.
 func (t *Trial) judge(sampledSize int, sampled map[float64]*sums) {
 	var ratios []float64
 	for at, tried := range counted(t.SubBatches) {
@@ -78,7 +80,8 @@ func (t *Trial) judge(sampledSize int, sampled map[float64]*sums) {
 	}
 }
 
-// settle is the size to recommend after the trial, and what a run of it costs: sampled is what the sampled size has.
+// settle is the size to recommend after the trial, and what a run of it costs: sampled is what the
+// sampled size has.
 func (t *Trial) settle(sampledSize, batchSize int, sampled sums) (size int, all sums) {
 	if t.IsDearer && t.SubBatchSize > sampledSize {
 		return sampledSize, sampled

@@ -16,7 +16,8 @@ import (
 // setAsideHold is how long a migration is held when it cannot be prepared or claimed: long enough not to hammer a table that is in trouble.
 const setAsideHold = 30 * time.Second
 
-// beginReadCommitted is said explicitly: a role's default may be another. Whether it may write is not ours to say, see [ErrReadOnly].
+// beginReadCommitted is said explicitly: a role's default may be another. Whether it may write is
+// not ours to say, see [ErrReadOnly].
 const beginReadCommitted = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 // claimedJob is a job that is ours, with what it takes to execute it.
@@ -37,10 +38,12 @@ type claimedJob struct {
 	hasLeaked bool
 }
 
-// claim starts a job of the first migration that has one. Busy without a job: a migration has been finished, failed or held, or its proof brought
-// forward. Where races have taken all that were listed, those behind them have their turn at once.
+// claim starts a job of the first migration that has one. Busy without a job: a migration has been
+// finished, failed or held, or its proof brought forward. Where races have taken all that were
+// listed, those behind them have their turn at once.
 //
-// Locks of others are waited for no longer than LockTimeout in all, so that no number of migrations that are locked keeps the others waiting for long.
+// Locks of others are waited for no longer than LockTimeout in all, so that no number of migrations
+// that are locked keeps the others waiting for long.
 func (e *Executor) claim(ctx context.Context, claimable []dbgen.Migration) (job *claimedJob, isBusy bool, err error) {
 	if err := e.waitForLocks(ctx, e.config.LockTimeout); err != nil {
 		return nil, false, err
@@ -66,7 +69,8 @@ func (e *Executor) claim(ctx context.Context, claimable []dbgen.Migration) (job 
 	return nil, isBusy, nil
 }
 
-// listClaimable asks for what can be claimed, but for what was found locked or has been tried in this turn.
+// listClaimable asks for what can be claimed, but for what was found locked or has been tried in
+// this turn.
 func (e *Executor) listClaimable(tried []int64) dbgen.MigrationListClaimableParams {
 	return dbgen.MigrationListClaimableParams{Works: e.works, OnlyNames: e.config.Only, SkippedIds: append(e.stillPostponed(), tried...)}
 }
@@ -191,7 +195,8 @@ func (e *Executor) cutSmaller(m dbgen.Migration, err error) bool {
 	return true
 }
 
-// finish ends a migration of which nothing is left, and that asks for no walk, and commits; it reports whether that was so.
+// finish ends a migration of which nothing is left, and that asks for no walk, and commits; it
+// reports whether that was so.
 func (e *Executor) finish(ctx context.Context, m dbgen.Migration) (isFinished bool, err error) {
 	finished, err := e.queries.MigrationFinish(ctx, e.conn, dbgen.MigrationFinishParams{MigrationID: m.ID, ChangedBy: e.identity})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -207,7 +212,8 @@ func (e *Executor) finish(ctx context.Context, m dbgen.Migration) (isFinished bo
 	return true, nil
 }
 
-// logFinished tells what a finished migration rests on; provedAt is nil for one that asks for no proof.
+// logFinished tells what a finished migration rests on; provedAt is nil for one that asks for no
+// proof.
 func logFinished(log *slog.Logger, provedAt *time.Time, leftOut int64) {
 	message := "migration finished"
 	if provedAt != nil {

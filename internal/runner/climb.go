@@ -9,18 +9,22 @@ import (
 
 const (
 	dearer = work.ClearlyDearer
-	// alike is by how much the cost of a row may rise without that a size is less good: the fixed costs of a sub-batch hide as much.
+	// alike is by how much the cost of a row may rise without that a size is less good: the fixed
+	// costs of a sub-batch hide as much.
 	alike = 1.1
-	// A size that was given up is left alone for firstRest sub-batches, and twice as long each time that it proves no better, up to longestRest: then trying it
-	// costs less than a hundredth, and what has become better, as by ANALYZE, is still found.
+	// A size that was given up is left alone for firstRest sub-batches, and twice as long each time
+	// that it proves no better, up to longestRest: then trying it costs less than a hundredth, and
+	// what has become better, as by ANALYZE, is still found.
 	firstRest   = 100
 	longestRest = 3_200
-	// evidence is how many sub-batches say what a row costs, by their median: one that met a checkpoint or a cold page does not count.
+	// evidence is how many sub-batches say what a row costs, by their median: one that met a
+	// checkpoint or a cold page does not count.
 	evidence = 3
 )
 
-// climb keeps a size from growing to where a row costs more, as when PostgreSQL reads another table whole from some size on. A place where rows cost
-// more looks the same, so a size that was given up is only avoided where a row costs less again at the size before.
+// climb keeps a size from growing to where a row costs more, as when PostgreSQL reads another table
+// whole from some size on. A place where rows cost more looks the same, so a size that was given up
+// is only avoided where a row costs less again at the size before.
 type climb struct {
 	size, cost float64   // the largest size at which a row cost about the least, in seconds; 0: nothing is known
 	recent     []float64 // what a row cost in the last sub-batches
@@ -41,7 +45,8 @@ func (c *climb) most() float64 {
 // isProved tells whether enough has been seen of the present size to start from it another time.
 func (c *climb) isProved() bool { return !c.wasAbove || c.size < 1 || len(c.recent) >= evidence }
 
-// observe learns what a row has cost in a sub-batch of that size. It reports whether the size is given up.
+// observe learns what a row has cost in a sub-batch of that size. It reports whether the size is
+// given up.
 func (c *climb) observe(size, perRow float64) (givenUp bool) {
 	if c.rest > 0 {
 		c.rest--
@@ -76,7 +81,8 @@ func (c *climb) observe(size, perRow float64) (givenUp bool) {
 	return false
 }
 
-// median is what a row has cost of late. It is known before all evidence is there where the rest cannot bring it below what is clearly more.
+// median is what a row has cost of late. It is known before all evidence is there where the rest
+// cannot bring it below what is clearly more.
 func (c *climb) median() (cost float64, isKnown bool) {
 	sorted := slices.Sorted(slices.Values(c.recent))
 	if len(sorted) < evidence {

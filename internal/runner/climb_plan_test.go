@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// orphans deletes the rows that nothing in a large table refers to: an index is asked for each row of a small sub-batch, and the table read whole for a
-// large one.
+// orphans deletes the rows that nothing in a large table refers to: an index is asked for each row
+// of a small sub-batch, and the table read whole for a large one.
 const orphans = `-- description: Delete what nothing refers to.
 -- table: public.orphans
 -- cursor: id

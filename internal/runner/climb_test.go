@@ -10,8 +10,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
 )
 
-// simulate walks a sizer over a table of that many rows, where a row at a place costs that much in a sub-batch of a size. It returns the sizes and what all
-// has cost.
+// simulate walks a sizer over a table of that many rows, where a row at a place costs that much in
+// a sub-batch of a size. It returns the sizes and what all has cost.
 func simulate(s *sizer, rows int, perRow func(at, size int) time.Duration) (sizes []int, total time.Duration) {
 	for at := 0; at < rows; {
 		size := s.rows()

@@ -18,8 +18,10 @@ import (
 	"github.com/bbm-runner/bbm-runner/schema"
 )
 
-// A stop meets a commit that waits for a standby that does not come. What it proves each time: the runner ends, nobody sees what the commit would bring,
-// and its server process waits on, since nothing has cancelled it; when the standby is not asked for any more, all goes on as if nothing had been.
+// A stop meets a commit that waits for a standby that does not come. What it proves each time: the
+// runner ends, nobody sees what the commit would bring, and its server process waits on, since
+// nothing has cancelled it; when the standby is not asked for any more, all goes on as if nothing
+// had been.
 func TestAStopCancelsNoCommit(t *testing.T) {
 	t.Parallel()
 	server, err := localpg.Start(t.Context(), localpg.Options{BinDir: os.Getenv(dbtest.BinVariable), Settings: map[string]string{"fsync": "off", "autovacuum": "off"}})

@@ -13,17 +13,20 @@ import (
 )
 
 const (
-	// contentionLimit is how many times in a row a sub-batch may lose to others before its job's attempt has failed.
+	// contentionLimit is how many times in a row a sub-batch may lose to others before its job's
+	// attempt has failed.
 	contentionLimit = 10
-	// tableLimit is how many times in a row it may lose to a lock on its table before the migration is held: most such locks last moments.
+	// tableLimit is how many times in a row it may lose to a lock on its table before the migration is
+	// held: most such locks last moments.
 	tableLimit = 3
 )
 
 // losses are those of sub-batches to others, in a row.
 type losses struct{ all, toTables int }
 
-// lose answers a sub-batch that was lost to others, or took too long: it is tried again, smaller. It returns how the attempt has ended where it has: held
-// up by a lock on the table, which no row and no attempt is to blame for, or by others once too often.
+// lose answers a sub-batch that was lost to others, or took too long: it is tried again, smaller.
+// It returns how the attempt has ended where it has: held up by a lock on the table, which no row
+// and no attempt is to blame for, or by others once too often.
 func (e *Executor) lose(ctx context.Context, job *claimedJob, l *losses, k kind, cause error, row work.Key) *outcome {
 	if err := e.rollback(); err != nil {
 		return &outcome{kind: kindConnection, err: err}
@@ -52,8 +55,9 @@ func (e *Executor) lose(ctx context.Context, job *claimedJob, l *losses, k kind,
 	return nil
 }
 
-// blockedBy says who holds the table of a migration, or awaits it, in a mode that lets nobody change rows; "" when nobody does, or the error was about
-// something else. The wait is over by then, so those are asked for who would be in its way now. No transaction may be open.
+// blockedBy says who holds the table of a migration, or awaits it, in a mode that lets nobody
+// change rows; "" when nobody does, or the error was about something else. The wait is over by
+// then, so those are asked for who would be in its way now. No transaction may be open.
 func (e *Executor) blockedBy(ctx context.Context, m dbgen.Migration, cause error) string {
 	var pg *pgconn.PgError
 	if !errors.As(cause, &pg) || pg.Code != "55P03" { // lock_not_available

@@ -105,12 +105,14 @@ func isOfWork(err error) bool {
 	return errors.As(err, &ofWork)
 }
 
-// relays are the functions in PostgreSQL's source that raise whatever SQLSTATE somebody else has chosen: RAISE and its like, and servers that a work asks.
+// relays are the functions in PostgreSQL's source that raise whatever SQLSTATE somebody else has
+// chosen: RAISE and its like, and servers that a work asks.
 var relays = []string{
 	"exec_stmt_raise", "PLy_output", "PLy_elog_impl", "plperl_util_elog", "pltcl_elog", "dblink_res_error", "pgfdw_report_error",
 }
 
-// isProvoked tells an error about the server's state that is the work's own doing: the server has said it for somebody else, or cannot be meant.
+// isProvoked tells an error about the server's state that is the work's own doing: the server has
+// said it for somebody else, or cannot be meant.
 func isProvoked(err error) bool {
 	var (
 		ofWork *workError

@@ -11,7 +11,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
-// besides makes a second table with a migration of its own, which has to be done whatever happens to the first.
+// besides makes a second table with a migration of its own, which has to be done whatever happens
+// to the first.
 func (w *world) besides() *work.Work {
 	w.t.Helper()
 	w.exec(`CREATE TABLE public.others (id bigint PRIMARY KEY, n integer NOT NULL DEFAULT 0); INSERT INTO public.others SELECT g FROM generate_series(1, 20) AS g`)
@@ -28,7 +29,8 @@ func (w *world) othersAreDone() {
 	require.Zero(w.t, w.counted("step failed"))
 }
 
-// loseRunner leaves a job of ten rows running in a slot, as a runner that was killed does, after so many losses before.
+// loseRunner leaves a job of ten rows running in a slot, as a runner that was killed does, after so
+// many losses before.
 func (w *world) loseRunner(count *work.Work, slot, stalls int) {
 	w.t.Helper()
 	w.enqueue("count", "public.items", 10, 10)

@@ -13,7 +13,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
-// lossWaitLimit bounds the wait after a loss to others, as a multiple of the first: 5 s where that is 100 ms.
+// lossWaitLimit bounds the wait after a loss to others, as a multiple of the first: 5 s where that
+// is 100 ms.
 const lossWaitLimit = 50
 
 // execute runs a claimed job to its end, and records the end. The error that it returns is about the runner, never about the work.
@@ -136,7 +137,8 @@ func (e *Executor) work(ctx, workCtx context.Context, job *claimedJob) outcome {
 	return outcome{kind: kindDone}
 }
 
-// climbOf is what is known of the sizes of the migration's sub-batches: nothing that concerns the job of a single row, which has no size.
+// climbOf is what is known of the sizes of the migration's sub-batches: nothing that concerns the
+// job of a single row, which has no size.
 func (e *Executor) climbOf(job *claimedJob) *climb {
 	if job.IsSingleRow {
 		return &climb{}

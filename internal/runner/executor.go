@@ -21,7 +21,8 @@ const (
 	reconnectLimit = 10 * time.Second
 	// recordTimeout is how long an ending may take to be recorded once the work has been cancelled.
 	recordTimeout = 15 * time.Second
-	// commitGrace is how long a statement that may commit goes on after a stop, and a sub-batch's commit after that of the sub-batch.
+	// commitGrace is how long a statement that may commit goes on after a stop, and a sub-batch's
+	// commit after that of the sub-batch.
 	commitGrace = 10 * time.Second
 )
 
@@ -147,7 +148,8 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 	if err := e.announceWorks(ctx); err != nil {
 		return lost(fmt.Errorf("announce works: %w", err))
 	}
-	// The driver prepares what is new to it before it sends a pipeline: as the role that a work may have taken, which has no rights on our tables.
+	// The driver prepares what is new to it before it sends a pipeline: as the role that a work may
+	// have taken, which has no rights on our tables.
 	if _, err := e.conn.Prepare(ctx, dbgen.JobProgress, dbgen.JobProgress); err != nil {
 		return lost(fmt.Errorf("prepare progress: %w", err))
 	}
@@ -229,8 +231,8 @@ func (e *Executor) standBy(ctx context.Context) error {
 	return nil
 }
 
-// endure passes on an error that ends the session, or comes of a stop. Any other is about one slot, one job or one migration: it is logged, and all others
-// go on.
+// endure passes on an error that ends the session, or comes of a stop. Any other is about one slot,
+// one job or one migration: it is logged, and all others go on.
 func (e *Executor) endure(ctx context.Context, err error, message string, about ...any) error {
 	if err == nil || e.conn.IsClosed() || ctx.Err() != nil {
 		return err

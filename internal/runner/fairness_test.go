@@ -12,8 +12,8 @@ import (
 // crowd is how many migrations stand in the way.
 const crowd = 1_000
 
-// crowded makes that many tables of two rows and a work for each, and a migration for each that is under way, the next to be claimed, but for the columns that
-// the settings change.
+// crowded makes that many tables of two rows and a work for each, and a migration for each that is
+// under way, the next to be claimed, but for the columns that the settings change.
 func (w *world) crowded(n int, settings string) (works []*work.Work) {
 	w.t.Helper()
 	w.exec(`CREATE SCHEMA crowd`)

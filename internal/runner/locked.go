@@ -12,17 +12,20 @@ import (
 const (
 	// instant is how long a lock is waited for where nothing may wait; 0 would stand for no limit.
 	instant = time.Millisecond
-	// postponeBase is how long a migration that others have locked is left alone at first; twice as long each time, up to setAsideHold.
+	// postponeBase is how long a migration that others have locked is left alone at first; twice as
+	// long each time, up to setAsideHold.
 	postponeBase = time.Second
 )
 
-// postponement is until when a migration is not tried, since others have locked its row or its table.
+// postponement is until when a migration is not tried, since others have locked its row or its
+// table.
 type postponement struct {
 	until  time.Time
 	length time.Duration
 }
 
-// postpone leaves a migration that others have locked alone for a while, and with it all others that are locked now.
+// postpone leaves a migration that others have locked alone for a while, and with it all others
+// that are locked now.
 func (e *Executor) postpone(ctx context.Context, m dbgen.Migration, cause error) error {
 	locked, err := e.queries.MigrationListLocked(ctx, e.conn)
 	if err != nil {

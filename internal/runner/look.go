@@ -20,11 +20,12 @@ type surroundings struct {
 	claimable    []dbgen.Migration // with something to do, least recently claimed first
 }
 
-// errNotRecorded is returned when the success of a job could not be recorded, mostly since somebody holds its row or its migration's.
+// errNotRecorded is returned when the success of a job could not be recorded, mostly since somebody
+// holds its row or its migration's.
 var errNotRecorded = errors.New("the success of a job could not be recorded")
 
-// lookAround is one look. Where the success of the job before is in its way, that job is given back, done as it is: a later claim finds nothing left of
-// it, and all others go on at once.
+// lookAround is one look. Where the success of the job before is in its way, that job is given
+// back, done as it is: a later claim finds nothing left of it, and all others go on at once.
 func (e *Executor) lookAround(ctx context.Context) (surroundings, error) {
 	s, err := e.look(ctx)
 	if !errors.Is(err, errNotRecorded) || e.conn.IsClosed() || ctx.Err() != nil {
@@ -40,8 +41,9 @@ func (e *Executor) lookAround(ctx context.Context) (surroundings, error) {
 	return e.look(ctx)
 }
 
-// look reads the gates, the slots and the migrations, shows to status which works this runner has, and records the success of the job that has just
-// ended: all in one round trip and one transaction.
+// look reads the gates, the slots and the migrations, shows to status which works this runner has,
+// and records the success of the job that has just ended: all in one round trip and one
+// transaction.
 func (e *Executor) look(ctx context.Context) (s surroundings, err error) {
 	var (
 		p          pipeline

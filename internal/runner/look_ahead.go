@@ -12,18 +12,20 @@ import (
 const (
 	// idleLimit bounds the back-off while idle, as a multiple of the poll interval.
 	idleLimit = 6
-	// awaitingInterval is the first wait for a migration's older transactions to end: most last milliseconds. It doubles.
+	// awaitingInterval is the first wait for a migration's older transactions to end: most last
+	// milliseconds. It doubles.
 	awaitingInterval = 50 * time.Millisecond
 )
 
-// patience is how long an executor sleeps when it finds nothing to do. The zero value has just found something.
+// patience is how long an executor sleeps when it finds nothing to do. The zero value has just
+// found something.
 type patience struct {
 	idle     time.Duration
 	awaiting time.Duration
 }
 
-// sleep tells how long to rest after one more look that found nothing, given what lies ahead, if that is known. isWorking: the executor had something to do
-// a moment ago.
+// sleep tells how long to rest after one more look that found nothing, given what lies ahead, if
+// that is known. isWorking: the executor had something to do a moment ago.
 func (p *patience) sleep(poll time.Duration, ahead *dbgen.MigrationLookAheadRow, isWorking bool) time.Duration {
 	p.idle = min(max(poll, p.idle*3/2), idleLimit*poll)
 	length := jitter(p.idle)
@@ -36,13 +38,15 @@ func (p *patience) sleep(poll time.Duration, ahead *dbgen.MigrationLookAheadRow,
 	}
 	due := ahead.DueIn
 	if !isWorking {
-		// Others that are idle know of the same moment. The one that is at work keeps to it; the rest come one by one, should that one be gone.
+		// Others that are idle know of the same moment. The one that is at work keeps to it; the rest
+		// come one by one, should that one be gone.
 		due += rand.N(poll)
 	}
 	return min(length, due)
 }
 
-// lookAhead asks, after a look that found nothing, what there will be to do. since is when that look began.
+// lookAhead asks, after a look that found nothing, what there will be to do. since is when that
+// look began.
 func (e *Executor) lookAhead(ctx context.Context, since time.Time) (*dbgen.MigrationLookAheadRow, error) {
 	ahead, err := e.queries.MigrationLookAhead(ctx, e.conn, dbgen.MigrationLookAheadParams{
 		Works: e.works, WorkNames: e.names, OnlyNames: e.config.Only,

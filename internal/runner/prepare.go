@@ -13,8 +13,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/work"
 )
 
-// prepare gives new migrations their definition and their bounds. It waits for nobody: what others have locked is left for later, and the first of these is
-// returned.
+// prepare gives new migrations their definition and their bounds. It waits for nobody: what others
+// have locked is left for later, and the first of these is returned.
 func (e *Executor) prepare(ctx context.Context, migrations []dbgen.Migration) (isBusy bool, blocked *dbgen.Migration, err error) {
 	if len(migrations) == 0 {
 		return false, nil, nil
@@ -44,7 +44,8 @@ func (e *Executor) prepare(ctx context.Context, migrations []dbgen.Migration) (i
 	return isBusy, blocked, nil
 }
 
-// prepareBlocked tries one migration again whose table was locked, and waits this time, since there is nothing else to do.
+// prepareBlocked tries one migration again whose table was locked, and waits this time, since there
+// is nothing else to do.
 func (e *Executor) prepareBlocked(ctx context.Context, m dbgen.Migration) (isBusy bool, err error) {
 	if err := e.waitForLocks(ctx, e.config.LockTimeout); err != nil {
 		return false, err
@@ -56,11 +57,13 @@ func (e *Executor) prepareBlocked(ctx context.Context, m dbgen.Migration) (isBus
 	return false, e.setAside(ctx, m, fmt.Errorf("prepare: %w", err))
 }
 
-// errBlocked is returned when the row of a migration that is to be prepared is locked: another runner is at it, or somebody pauses or cancels it.
+// errBlocked is returned when the row of a migration that is to be prepared is locked: another
+// runner is at it, or somebody pauses or cancels it.
 var errBlocked = errors.New("the migration is locked by others")
 
-// prepareOne checks the definition where no enqueue did, pins it, waits for the transactions that are older than the migration, and then
-// fixes the upper bound: so that no row below it is committed after it was fixed.
+// prepareOne checks the definition where no enqueue did, pins it, waits for the transactions that
+// are older than the migration, and then fixes the upper bound: so that no row below it is
+// committed after it was fixed.
 func (e *Executor) prepareOne(ctx context.Context, m dbgen.Migration) (isBusy bool, err error) {
 	w, _ := e.runner.works.Get(m.WorkName)
 	if m.WorkChecksum == nil {
@@ -121,7 +124,8 @@ func (e *Executor) pin(ctx context.Context, w *work.Work, m dbgen.Migration) err
 	})
 }
 
-// whileUnprepared gives f a transaction that holds the row of the migration, or returns [errBlocked].
+// whileUnprepared gives f a transaction that holds the row of the migration, or returns
+// [errBlocked].
 func (e *Executor) whileUnprepared(ctx context.Context, m dbgen.Migration, f func(pgx.Tx, dbgen.Migration) error) error {
 	readCommitted := pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
 	return pgx.BeginTxFunc(ctx, e.conn, readCommitted, func(tx pgx.Tx) error {
@@ -216,8 +220,9 @@ func (e *Executor) resolve(ctx context.Context, w *work.Work, m dbgen.Migration)
 	return target, nil
 }
 
-// setAside keeps a migration that cannot be prepared or claimed from standing in the way of others: it fails where its definition does not hold, and is
-// held for a while otherwise. An error is returned only where the connection or the runner has ended, or nothing can be written.
+// setAside keeps a migration that cannot be prepared or claimed from standing in the way of others:
+// it fails where its definition does not hold, and is held for a while otherwise. An error is
+// returned only where the connection or the runner has ended, or nothing can be written.
 func (e *Executor) setAside(ctx context.Context, m dbgen.Migration, cause error) error {
 	if ctx.Err() != nil || e.conn.IsClosed() || isReadOnly(cause) {
 		return cause

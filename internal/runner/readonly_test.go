@@ -15,13 +15,15 @@ import (
 	"github.com/bbm-runner/bbm-runner/schema"
 )
 
-// braked makes later sessions of a database read-only, or not, as who administers it may. The world's own session goes on writing.
+// braked makes later sessions of a database read-only, or not, as who administers it may. The
+// world's own session goes on writing.
 func (w *world) braked(value string) {
 	w.t.Helper()
 	w.setDatabase("default_transaction_read_only", value)
 }
 
-// waitsUntilItMayWrite waits until status says that a migration does not run since the database is read-only.
+// waitsUntilItMayWrite waits until status says that a migration does not run since the database is
+// read-only.
 func (w *world) waitsUntilItMayWrite(name string) {
 	w.t.Helper()
 	require.Eventually(w.t, func() bool {
@@ -111,7 +113,8 @@ func TestAServerThatIsMadeReadOnlyInTheMiddleOfAJobKeepsTheJobWaiting(t *testing
 		w.exec(`UPDATE public.items SET n = 0`)
 		w.exec(`DROP FUNCTION public.rest() CASCADE`)
 		w.exec(`CREATE TABLE public.reload (n int)`)
-		// The work itself makes the server read-only, behind its last row: ALTER SYSTEM cannot be called in a function, so the test does when it sees the row.
+		// The work itself makes the server read-only, behind its last row: ALTER SYSTEM cannot be called
+		// in a function, so the test does when it sees the row.
 		w.exec(`CREATE FUNCTION public.wait_for_reload() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN
 			PERFORM pg_advisory_xact_lock(5); RETURN NULL; END $f$`)
 		w.exec(`CREATE TRIGGER wait AFTER UPDATE ON public.items FOR EACH ROW WHEN (NEW.id = 100) EXECUTE FUNCTION public.wait_for_reload()`)

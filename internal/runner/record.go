@@ -16,13 +16,16 @@ import (
 const (
 	// resourcesHold is how long a migration waits when the server lacks disk, memory or connections, or is read-only.
 	resourcesHold = time.Minute
-	// cancelledHold is how long a migration waits when someone has cancelled its statement: time for them to pause it. It doubles while they go on.
+	// cancelledHold is how long a migration waits when someone has cancelled its statement: time for
+	// them to pause it. It doubles while they go on.
 	cancelledHold = 15 * time.Second
-	// ownStallLimit is how many times in a row a job may run out of memory, exceed a configured limit, or raise what speaks of the server's state, without
-	// progress before that is a failed attempt: unlike a full disk, that may be the job's own doing.
+	// ownStallLimit is how many times in a row a job may run out of memory, exceed a configured limit,
+	// or raise what speaks of the server's state, without progress before that is a failed attempt:
+	// unlike a full disk, that may be the job's own doing.
 	ownStallLimit = 3
-	// cancelStallLimit is the same for statements that the server cancels: more than two hours of holds, so that a person who cancels is no failure, and a
-	// work that cancels itself comes to an end.
+	// cancelStallLimit is the same for statements that the server cancels: more than two hours of
+	// holds, so that a person who cancels is no failure, and a work that cancels itself comes to an
+	// end.
 	cancelStallLimit = 20
 )
 

@@ -17,7 +17,8 @@ const stallLimit = 5
 // errRunnerLost is reported when a migration has failed because a job of it lost its runner again and again.
 var errRunnerLost = errors.New("the runner of a job is lost every time")
 
-// errSlotNotHeld is reported when a slot's lock was not held as often as we took it: something in the session has given it back.
+// errSlotNotHeld is reported when a slot's lock was not held as often as we took it: something in
+// the session has given it back.
 var errSlotNotHeld = errors.New("its lock was given back already")
 
 // takeSlot takes the advisory lock of one of the fleet's slots, or keeps the one it has; [ErrLockInUse] when all are held by others.
@@ -64,7 +65,8 @@ func (e *Executor) releaseSlot(ctx context.Context) error {
 	return nil
 }
 
-// lockSlot tries the lock of a slot. Where that fails, one of the two holds may be ours without our knowing: the session ends, and gives it back.
+// lockSlot tries the lock of a slot. Where that fails, one of the two holds may be ours without our
+// knowing: the session ends, and gives it back.
 func (e *Executor) lockSlot(ctx context.Context, slot int32) (locked bool, err error) {
 	locked, err = e.queries.SlotTryLock(ctx, e.conn, slot)
 	if err != nil {
@@ -73,7 +75,8 @@ func (e *Executor) lockSlot(ctx context.Context, slot int32) (locked bool, err e
 	return locked, nil
 }
 
-// unlockSlot gives the lock of a slot back, or ends the session, which gives it back as well: nobody else could use the slot else.
+// unlockSlot gives the lock of a slot back, or ends the session, which gives it back as well:
+// nobody else could use the slot else.
 func (e *Executor) unlockSlot(ctx context.Context, slot int32) error {
 	unlocked, err := e.queries.SlotUnlock(ctx, e.conn, slot)
 	if err == nil && !unlocked {
@@ -123,8 +126,9 @@ func (e *Executor) recoverLostJobs(ctx context.Context, slots []int32) (found bo
 	return found, nil
 }
 
-// recoverSlot needs the slot's lock, held since an earlier statement: what it then sees as running has no runner. What cannot be put back now is left for
-// the next poll, so that everything else goes on.
+// recoverSlot needs the slot's lock, held since an earlier statement: what it then sees as running
+// has no runner. What cannot be put back now is left for the next poll, so that everything else
+// goes on.
 func (e *Executor) recoverSlot(ctx context.Context, slot int32) (found bool, err error) {
 	jobs, err := e.queries.JobRecover(ctx, e.conn, dbgen.JobRecoverParams{
 		Slot: slot, StallLimit: stallLimit, RetryBase: e.config.RetryBase, RetryLimit: e.config.RetryLimit, ChangedBy: e.identity,

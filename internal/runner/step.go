@@ -12,8 +12,8 @@ import (
 // maintenanceInterval is how often the log's partitions are looked after: months are made three ahead, so that a day would do.
 const maintenanceInterval = time.Hour
 
-// step is one cycle: it looks at the gates, recovers lost jobs, takes a slot, prepares what is new, and executes at most one job. It reports whether
-// something was done: then look again at once.
+// step is one cycle: it looks at the gates, recovers lost jobs, takes a slot, prepares what is new,
+// and executes at most one job. It reports whether something was done: then look again at once.
 func (e *Executor) step(ctx, workCtx context.Context) (isBusy bool, err error) {
 	e.lockWait = e.config.LockTimeout // as each look pins it
 	s, err := e.lookAround(ctx)
@@ -69,8 +69,9 @@ func (e *Executor) step(ctx, workCtx context.Context) (isBusy bool, err error) {
 	return false, e.releaseSlot(ctx)
 }
 
-// maintain looks after the log's partitions, and forgets jobs past retention: a page in a turn, until none is left. A failure is no reason to stop: the
-// default partition takes what has no month.
+// maintain looks after the log's partitions, and forgets jobs past retention: a page in a turn,
+// until none is left. A failure is no reason to stop: the default partition takes what has no
+// month.
 func (e *Executor) maintain(ctx context.Context) {
 	if time.Since(e.maintainedAt) < maintenanceInterval {
 		return

@@ -131,8 +131,10 @@ func (e *Executor) call(ctx context.Context, job *claimedJob, r work.Range) (aff
 	return job.work.Do(ctx, shared, job.statements.Batch(job.migration.Name, r, job.arguments, int(job.Attempts)+1))
 }
 
-// commit is the second round trip. COMMIT travels with the progress: when the fence does not hold, the server raises and ignores the COMMIT. Behind it,
-// when what was set for the transaction alone is gone, comes the look at the session's settings. It is never cancelled: a standby may be waited for.
+// commit is the second round trip. COMMIT travels with the progress: when the fence does not hold,
+// the server raises and ignores the COMMIT. Behind it, when what was set for the transaction alone
+// is gone, comes the look at the session's settings. It is never cancelled: a standby may be waited
+// for.
 func (e *Executor) commit(ctx context.Context, progress dbgen.JobProgressParams) (back dbgen.JobProgressRow, changed changes, err error) {
 	var p pipeline
 	before := append(slices.Clone(session.OwnRole), genericPlans)

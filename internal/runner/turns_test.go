@@ -149,7 +149,8 @@ func TestASlotThatCannotBeGivenBackEndsItsSessionAndIsFree(t *testing.T) {
 	var once atomic.Bool
 	stop := w.start(w.traced(w.daemon(), func(ctx context.Context, conn *pgx.Conn, sql string) {
 		if strings.Contains(sql, "name: SlotUnlock ") && once.CompareAndSwap(false, true) {
-			// As anything in the session could: what is left of the two holds would keep the slot until the session ends.
+			// As anything in the session could: what is left of the two holds would keep the slot until the
+			// session ends.
 			_, err := conn.PgConn().Exec(ctx, "SELECT pg_advisory_unlock(1650617601, 1)").ReadAll()
 			require.NoError(t, err)
 		}

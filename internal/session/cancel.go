@@ -10,13 +10,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A cancel request that meets a COMMIT ends its wait for a synchronous standby, and what was to be replicated first is visible at once. So no statement
-// is cancelled that may commit: all of them, but for those that run under a context marked by [Cancellable].
+// A cancel request that meets a COMMIT ends its wait for a synchronous standby, and what was to be
+// replicated first is visible at once. So no statement is cancelled that may commit: all of them,
+// but for those that run under a context marked by [Cancellable].
 
 type cancellable struct{}
 
-// Cancellable marks a context for statements that commit nothing: reads, and what runs within a transaction that is committed under another context.
-// They are cancelled when it ends, and the connection lives on. Without the mark they may go on for a while, and then the connection is closed.
+// Cancellable marks a context for statements that commit nothing: reads, and what runs within a
+// transaction that is committed under another context. They are cancelled when it ends, and the
+// connection lives on. Without the mark they may go on for a while, and then the connection is
+// closed.
 func Cancellable(ctx context.Context) context.Context {
 	return context.WithValue(ctx, cancellable{}, true)
 }
@@ -36,7 +39,8 @@ type watcher struct {
 	asked   bool // a cancel request is under way
 }
 
-// HandleCancel cancels what may be cancelled. All else gets its grace, unless its context had a deadline, which was one.
+// HandleCancel cancels what may be cancelled. All else gets its grace, unless its context had a
+// deadline, which was one.
 func (w *watcher) HandleCancel(ctx context.Context) {
 	if w.asked = ctx.Value(cancellable{}) != nil; w.asked {
 		w.gate.isOpen.Store(true)
@@ -60,8 +64,8 @@ func (w *watcher) HandleUnwatchAfterCancel() {
 	_ = w.request.Conn.Conn().SetDeadline(time.Time{})
 }
 
-// cancelGate lets the driver dial for a connection, and later for the cancel requests that watcher wants: it would send one too whenever it gives a
-// connection up, whatever is under way on it.
+// cancelGate lets the driver dial for a connection, and later for the cancel requests that watcher
+// wants: it would send one too whenever it gives a connection up, whatever is under way on it.
 type cancelGate struct {
 	dial   pgconn.DialFunc
 	isOpen atomic.Bool

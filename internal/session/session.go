@@ -15,9 +15,10 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
 )
 
-// pins are set after connecting, since poolers refuse startup parameters that they do not know.
-// A policy of row-level security must raise, not skip rows; keys must read the same in every session. default_transaction_read_only is not
-// among them: it is a brake that belongs to whoever administers the database.
+// pins are set after connecting, since poolers refuse startup parameters that they do not know. A
+// policy of row-level security must raise, not skip rows; keys must read the same in every session.
+// default_transaction_read_only is not among them: it is a brake that belongs to whoever
+// administers the database.
 var pins = [][2]string{
 	{"client_encoding", "UTF8"},
 	{"row_security", "off"},
@@ -42,7 +43,8 @@ var pins = [][2]string{
 	{"client_connection_check_interval", "5000"},
 }
 
-// SafePath goes before the pins, which name functions and types: under a role's own search_path those could be anybody's.
+// SafePath goes before the pins, which name functions and types: under a role's own search_path
+// those could be anybody's.
 const SafePath = "SET search_path = pg_catalog, pg_temp"
 
 // OwnRole gives up the role that a work has taken, for the one that we connected as.
@@ -60,7 +62,8 @@ type Config struct {
 	StatementTimeout time.Duration // how long a statement may take; 0: no limit
 	// IdleTimeout is how long the session may say nothing, in a transaction or outside of one, before the server ends it; 0: no limit.
 	IdleTimeout time.Duration
-	// CommitGrace is how long a statement that may commit goes on once its context was cancelled, before the connection is closed; default 10s.
+	// CommitGrace is how long a statement that may commit goes on once its context was cancelled,
+	// before the connection is closed; default 10s.
 	CommitGrace time.Duration
 	// CheckPooling refuses a pooler that pools transactions, with [ErrPooled].
 	CheckPooling bool
@@ -85,8 +88,9 @@ func Listen(ctx context.Context, connConfig *pgx.ConnConfig, channel string) (*p
 	return conn, nil
 }
 
-// Connect opens a connection and pins it. When a context ends that is [Cancellable], its statement is cancelled by a cancel request: the connection, and
-// the advisory locks that it holds, live on. A statement of any other context may commit: it is never cancelled, see [Config.CommitGrace].
+// Connect opens a connection and pins it. When a context ends that is [Cancellable], its statement
+// is cancelled by a cancel request: the connection, and the advisory locks that it holds, live on.
+// A statement of any other context may commit: it is never cancelled, see [Config.CommitGrace].
 func Connect(ctx context.Context, connConfig *pgx.ConnConfig, config Config) (*pgx.Conn, error) {
 	given := connConfig
 	connConfig = connConfig.Copy()
@@ -128,7 +132,8 @@ func pin(ctx context.Context, conn *pgx.Conn, config Config) error {
 	return err
 }
 
-// Pins are what [Connect] sets, in a form to set it again; with the search_path and the time zone of a work, where they are given.
+// Pins are what [Connect] sets, in a form to set it again; with the search_path and the time zone
+// of a work, where they are given.
 func (c Config) Pins(path, zone string) (p dbgen.SessionPinParams) {
 	add := func(name, value string) {
 		p.Names, p.SettingValues = append(p.Names, name), append(p.SettingValues, value)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// swapTable puts an empty table in the place of one for a while: nothing may be finished by it. The application and enqueues keep away meanwhile; the
-// runners do not.
+// swapTable puts an empty table in the place of one for a while: nothing may be finished by it. The
+// application and enqueues keep away meanwhile; the runners do not.
 func swapTable(ctx context.Context, r *round, rng *rand.Rand) bool {
 	k, length := r.kinds[rng.IntN(len(r.kinds))], milliseconds(rng, 0, 1000)
 	place := &r.ledgers[k.name].place
@@ -26,7 +26,8 @@ func swapTable(ctx context.Context, r *round, rng *rand.Rand) bool {
 	return true
 }
 
-// changeTable is a schema change that a deploy makes beside a migration: statements that are prepared have to notice.
+// changeTable is a schema change that a deploy makes beside a migration: statements that are
+// prepared have to notice.
 func changeTable(ctx context.Context, r *round, rng *rand.Rand) bool {
 	k := r.kinds[rng.IntN(len(r.kinds))]
 	changes := []string{

@@ -117,8 +117,9 @@ func (a *application) update(ctx context.Context, tags []int64, hold time.Durati
 	a.ledger.updated(changed, a.judge(tx.Commit(ctx)))
 }
 
-// insert adds a row under a key, nil for one behind all others, in a transaction that takes a while before or after it: a migration that is enqueued
-// meanwhile must not miss it. A key that is taken already is no insert.
+// insert adds a row under a key, nil for one behind all others, in a transaction that takes a while
+// before or after it: a migration that is enqueued meanwhile must not miss it. A key that is taken
+// already is no insert.
 func (a *application) insert(ctx context.Context, key []any, hold time.Duration) {
 	isNew := !a.isOld()
 	tag := a.ledger.newTag(isNew)

@@ -51,8 +51,8 @@ func newShortRound(t *testing.T, seed uint64) *round {
 	return r
 }
 
-// Both seeds crash the server, kill runners, cut networks, swap and change tables and make the server read-only within their first 25 acts; where the acts
-// change, look for others.
+// Both seeds crash the server, kill runners, cut networks, swap and change tables and make the
+// server read-only within their first 25 acts; where the acts change, look for others.
 func TestNothingIsLostAndNothingIsDoneTwiceUnderTorture(t *testing.T) {
 	t.Parallel()
 	for _, seed := range []uint64{409, 1271} {

@@ -114,8 +114,9 @@ func (r *round) checkTurn(o outcome, rows []row) {
 // proves tells whether the migration proves that it is finished.
 func (m *migration) proves() bool { return strings.HasSuffix(m.work, workProve) }
 
-// checkProof holds "finished" to its proof: no row is of the old form, nor left out by now, whose transaction had begun when the clean walk did. A row
-// is of the new form because it was written so, or because the migration has changed it: there is one such for each table.
+// checkProof holds "finished" to its proof: no row is of the old form, nor left out by now, whose
+// transaction had begun when the clean walk did. A row is of the new form because it was written
+// so, or because the migration has changed it: there is one such for each table.
 func (r *round) checkProof(ctx context.Context, conn *pgx.Conn, o outcome, rows []row) error {
 	if o.status != "finished" {
 		return nil

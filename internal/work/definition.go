@@ -19,7 +19,8 @@ const DefaultSubBatchSize = 1_000
 // LargestSubBatchSize is how many rows a transaction has at most where the runner chooses.
 const LargestSubBatchSize = 20_000
 
-// ClearlyDearer is by how much a row costs more in another size of sub-batches that is another plan's: noise and the growth of an index's depth stay below it.
+// ClearlyDearer is by how much a row costs more in another size of sub-batches that is another
+// plan's: noise and the growth of an index's depth stay below it.
 const ClearlyDearer = 1.5
 
 // DefinitionError is returned when a work cannot run as it is defined: on its table, with its cursor or with the arguments that were given.

@@ -17,9 +17,11 @@ type beginner interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
-// CheckWork proves that the work can run on the target with these arguments: they are all there and of their types, an index serves the scope,
-// the statement prepares, and its plan reads the target by an index of the cursor and no large table again for each row. It returns a [*DefinitionError]
-// when not so; warnings are about what is tolerable on a small table. Nothing is changed: it all happens in a transaction that is rolled back.
+// CheckWork proves that the work can run on the target with these arguments: they are all there and
+// of their types, an index serves the scope, the statement prepares, and its plan reads the target
+// by an index of the cursor and no large table again for each row. It returns a [*DefinitionError]
+// when not so; warnings are about what is tolerable on a small table. Nothing is changed: it all
+// happens in a transaction that is rolled back.
 func CheckWork(ctx context.Context, db beginner, w *Work, t Target, arguments Arguments) (warnings []Warning, err error) {
 	if err := w.CheckArguments(arguments); err != nil {
 		return nil, invalid(dbgen.BBMMigrationFailureCodeInvalidArguments, "%s", err)

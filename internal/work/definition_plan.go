@@ -21,11 +21,13 @@ const largeTable = 100_000
 // explainPrefix asks for the plan alone; VERBOSE tells schemas and qualifies columns.
 const explainPrefix = "EXPLAIN (FORMAT JSON, VERBOSE) "
 
-// plansOfARun lets the tables be read as a run reads them, after a plan that shows what an index can do.
+// plansOfARun lets the tables be read as a run reads them, after a plan that shows what an index
+// can do.
 const plansOfARun = "SET LOCAL enable_seqscan TO DEFAULT"
 
-// checkPlan judges how the statement reads the target for a range of it, and what it reads of other tables. An empty table has no range, and passes.
-// scoped are the indexes of the work's scope, if it has one.
+// checkPlan judges how the statement reads the target for a range of it, and what it reads of other
+// tables. An empty table has no range, and passes. scoped are the indexes of the work's scope, if
+// it has one.
 func (c check) checkPlan(ctx context.Context, scoped []string) (warnings []Warning, err error) {
 	r, err := c.firstRange(ctx)
 	if err != nil || r.Until == nil {
@@ -70,7 +72,8 @@ func (c check) plan(ctx context.Context, sql string, values []any) ([]PlanNode, 
 	return ReadPlans(text)
 }
 
-// checkReads refuses what reads a large table again and again, whatever its own table's plan is like: the tables count as they are now.
+// checkReads refuses what reads a large table again and again, whatever its own table's plan is
+// like: the tables count as they are now.
 func (c check) checkReads(ctx context.Context, plans []PlanNode) (warnings []Warning, err error) {
 	reads, err := FindReads(ctx, c.tx, plans...)
 	if err != nil {

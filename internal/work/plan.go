@@ -28,7 +28,8 @@ type PlanNode struct {
 	Plans         []PlanNode
 }
 
-// ReadPlans reads EXPLAIN's JSON: one plan, more where a rule adds statements, none where one has replaced the statement by nothing.
+// ReadPlans reads EXPLAIN's JSON: one plan, more where a rule adds statements, none where one has
+// replaced the statement by nothing.
 func ReadPlans(text []byte) ([]PlanNode, error) {
 	var roots []struct{ Plan PlanNode }
 	if err := json.Unmarshal(text, &roots); err != nil {
@@ -41,8 +42,8 @@ func ReadPlans(text []byte) ([]PlanNode, error) {
 	return plans, nil
 }
 
-// Walk visits a node and all below it. times is how often the planner expects each to be run to its end: below 1 for one that a LIMIT or an EXISTS
-// ends early.
+// Walk visits a node and all below it. times is how often the planner expects each to be run to its
+// end: below 1 for one that a LIMIT or an EXISTS ends early.
 func (n PlanNode) Walk(visit func(n PlanNode, times float64)) { n.walk(1, n.aliases(), visit) }
 
 func (n PlanNode) walk(times float64, all []string, visit func(n PlanNode, times float64)) {
@@ -52,8 +53,9 @@ func (n PlanNode) walk(times float64, all []string, visit func(n PlanNode, times
 	}
 }
 
-// timesOf is how often a child is run where its parent is run that often. What the plan does not say is taken from its costs: a parent's cost holds that
-// of what it repeats as often as the planner expects, with all that it knows of rows kept in a Memoize or not read to the end.
+// timesOf is how often a child is run where its parent is run that often. What the plan does not
+// say is taken from its costs: a parent's cost holds that of what it repeats as often as the
+// planner expects, with all that it knows of rows kept in a Memoize or not read to the end.
 func (n PlanNode) timesOf(child PlanNode, times float64, all []string) float64 {
 	switch {
 	case child.Relationship == "InitPlan", n.NodeType == "Hash", n.NodeType == "Materialize":
@@ -91,7 +93,8 @@ func (n PlanNode) aliases() (names []string) {
 	return names
 }
 
-// dependsOn tells whether a node or one below it names a table of the plan that is not below it, so that it has other rows each time.
+// dependsOn tells whether a node or one below it names a table of the plan that is not below it, so
+// that it has other rows each time.
 func (n PlanNode) dependsOn(all []string) bool {
 	own := n.aliases()
 	return slices.ContainsFunc(all, func(alias string) bool { return !slices.Contains(own, alias) && n.names(alias) })

@@ -14,18 +14,22 @@ import (
 )
 
 const (
-	// noticedScan is how many rows make the reading of all of a table, once for each sub-batch, worth a warning: they cost about a millisecond.
+	// noticedScan is how many rows make the reading of all of a table, once for each sub-batch, worth
+	// a warning: they cost about a millisecond.
 	noticedScan = 10_000
-	// noticedRepeated is the same where it is read again for rows of the batch: 100 rows for each of 1,000 cost ten times as much.
+	// noticedRepeated is the same where it is read again for rows of the batch: 100 rows for each of
+	// 1,000 cost ten times as much.
 	noticedRepeated = 100
 	// repeatedFrom is how many times are more than once, or once and again by the planner's rounding.
 	repeatedFrom = 3
-	// againAndAgain is how often a large table is read in a sub-batch before the work is refused: ten times 100,000 rows cost half of the time that a sub-batch
-	// should take altogether. Less may be a plan that happens to expect two rows instead of one.
+	// againAndAgain is how often a large table is read in a sub-batch before the work is refused: ten
+	// times 100,000 rows cost half of the time that a sub-batch should take altogether. Less may be a
+	// plan that happens to expect two rows instead of one.
 	againAndAgain = 10
 )
 
-// Read is one table that a statement reads without an index that finds its rows, for each sub-batch or even for rows of it.
+// Read is one table that a statement reads without an index that finds its rows, for each sub-batch
+// or even for rows of it.
 type Read struct {
 	name      string
 	root      uint32  // the topmost table, where it is a partition
@@ -35,7 +39,8 @@ type Read struct {
 	condition string
 }
 
-// FindReads lists what plans read so, partitions as one table. Tables that a plan ends early, as by a LIMIT, count by what is read of them.
+// FindReads lists what plans read so, partitions as one table. Tables that a plan ends early, as by
+// a LIMIT, count by what is read of them.
 func FindReads(ctx context.Context, db dbgen.DBTX, plans ...PlanNode) (reads []Read, err error) {
 	for _, plan := range plans {
 		plan.Walk(func(n PlanNode, times float64) {
@@ -51,13 +56,15 @@ func FindReads(ctx context.Context, db dbgen.DBTX, plans ...PlanNode) (reads []R
 	return reads, err
 }
 
-// readsAll tells whether a node reads a table or an index from end to end. min() and max() have a condition that excludes no key.
+// readsAll tells whether a node reads a table or an index from end to end. min() and max() have a
+// condition that excludes no key.
 func (n PlanNode) readsAll() bool {
 	isOpen := n.IndexCond == "" || strings.HasSuffix(n.IndexCond, " IS NOT NULL)") && !strings.Contains(n.IndexCond, " AND ")
 	return n.NodeType == "Seq Scan" || strings.HasPrefix(n.NodeType, "Index") && isOpen
 }
 
-// addJoin adds a join without an index, by rows that are kept in memory: whichever table's they are, each row meets each.
+// addJoin adds a join without an index, by rows that are kept in memory: whichever table's they
+// are, each row meets each.
 func addJoin(ctx context.Context, db dbgen.DBTX, reads []Read, n PlanNode, times float64) ([]Read, error) {
 	few, many := n.child("Outer"), n.child("Inner")
 	if many.NodeType != "Materialize" {
@@ -122,13 +129,15 @@ func (n PlanNode) firstTable() *PlanNode {
 
 func (r Read) isRepeated() bool { return r.times >= repeatedFrom }
 
-// isOf tells whether the table is the target, or another part of the partitioned table that the target is in.
+// isOf tells whether the table is the target, or another part of the partitioned table that the
+// target is in.
 func (r Read) isOf(t Target) bool { return r.root == t.RootOid }
 
 // isIntolerable tells whether a work that reads so is refused.
 func (r Read) isIntolerable() bool { return r.rows >= largeTable && r.times >= againAndAgain }
 
-// Warning is what a reviewer should know about it; nil for nothing. subBatches is how many a run has.
+// Warning is what a reviewer should know about it; nil for nothing. subBatches is how many a run
+// has.
 func (r Read) Warning(subBatches int64) *Warning {
 	switch {
 	case r.isRepeated() && r.rows < noticedRepeated:
@@ -146,7 +155,8 @@ func (r Read) Warning(subBatches int64) *Warning {
 	return nil
 }
 
-// ReadByLarger is what the plan of a larger sub-batch reads whole and that of a smaller does not, of other tables than the target.
+// ReadByLarger is what the plan of a larger sub-batch reads whole and that of a smaller does not,
+// of other tables than the target.
 func ReadByLarger(smaller, larger []Read, t Target) (more []Read) {
 	for _, r := range larger {
 		isKnown := slices.ContainsFunc(smaller, func(other Read) bool { return other.root == r.root && other.rows*other.times >= noticedScan })
@@ -160,7 +170,8 @@ func ReadByLarger(smaller, larger []Read, t Target) (more []Read) {
 // Table is its name, that of the root for partitions.
 func (r Read) Table() string { return r.name }
 
-// WarningOfLarger is that a table is read whole in sub-batches of one size, and not in those of a smaller.
+// WarningOfLarger is that a table is read whole in sub-batches of one size, and not in those of a
+// smaller.
 func (r Read) WarningOfLarger(smaller, larger int64) Warning {
 	return Warning{"plan_changes", fmt.Sprintf("from some size of sub-batches on all of %s (about %s rows) is read for each: the plan for %s rows does so, that for %s does not; "+
 		"a run that chooses the size stays below where a row costs clearly more, and sub_batch_size fixes one", r.name, about(r.rows), about(float64(larger)), about(float64(smaller))), r.name}

@@ -10,7 +10,8 @@ import (
 	"github.com/bbm-runner/bbm-runner/internal/dbgen"
 )
 
-// withBig makes public.users beside public.big of 120,000 rows, where no index finds user_id; public.served is the same with one.
+// withBig makes public.users beside public.big of 120,000 rows, where no index finds user_id;
+// public.served is the same with one.
 func withBig(t *testing.T) *pgx.Conn {
 	t.Helper()
 	conn := withUsers(t, 20_000)

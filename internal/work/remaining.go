@@ -103,17 +103,18 @@ func (s *Statements) prove() {
 	s.passes = newStatements(&ofAll, s.target, s.work.Remaining, false)
 }
 
-// RowRemains is the query for whether the row of a key has still to be changed; false where there is
-// none. The work has a predicate of what remains.
+// RowRemains is the query for whether the row of a key has still to be changed; false where there
+// is none. The work has a predicate of what remains.
 func (s *Statements) RowRemains(key Key) (sql string, values []any) {
 	row := shape{columns: len(s.target.Columns), single: true}
 	return fmt.Sprintf("SELECT EXISTS (SELECT FROM %s WHERE %s AND (%s) IS TRUE)", s.from, row.predicate(s.target.Columns, ownAlias), s.work.Remaining),
 		row.values(Range{Until: key})
 }
 
-// buildPiece walks the index once. What a row's predicate says is read beside its key, so that no plan can take another way for it: null where it does not
-// hold, false where the row is left out. The comment keeps
-// works of one predicate but other settings apart among prepared statements, whose constants are read once.
+// buildPiece walks the index once. What a row's predicate says is read beside its key, so that no
+// plan can take another way for it: null where it does not hold, false where the row is left out.
+// The comment keeps works of one predicate but other settings apart among prepared statements,
+// whose constants are read once.
 func (s *Statements) buildPiece(shape shape) string {
 	limit := fmt.Sprintf("$%d::bigint", shape.parameters()+1)
 	most := "LIMIT " + limit

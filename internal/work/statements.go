@@ -42,7 +42,8 @@ func KeyTypes() []string { return slices.Clone(keyTypes) }
 // Statements are all statements about one work's target that are built at run time. Texts depend on the range's shape alone, so that a
 // driver can cache them. It is safe for concurrent use.
 //
-// The texts rely on the session's settings: search_path begins with pg_catalog and ends in pg_temp, standard_conforming_strings is on.
+// The texts rely on the session's settings: search_path begins with pg_catalog and ends in pg_temp,
+// standard_conforming_strings is on.
 type Statements struct {
 	work    *Work
 	target  Target
