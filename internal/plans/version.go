@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// version is a hash of what decides a seeded database: the seed, and our tables as they are. Functions are not among it:
-// a database that is kept gets the present ones.
+// version is a hash of what decides a seeded database: the seed, our tables and views as they are, and what our functions take and return. What the functions
+// do is not among it: a database that is kept gets the present ones.
 func version(ctx context.Context, conn *pgx.Conn) (string, error) {
 	rows, err := conn.Query(ctx, `
 SELECT d.definition
@@ -18,6 +18,10 @@ FROM (
     SELECT c.oid, format('%s %s %s', c.relname, c.relkind, c.reloptions) AS definition
     FROM pg_catalog.pg_class AS c
     WHERE c.relkind IN ('r', 'p')
+    UNION ALL
+    SELECT c.oid, pg_get_viewdef(c.oid)
+    FROM pg_catalog.pg_class AS c
+    WHERE c.relkind = 'v'
     UNION ALL
     SELECT a.attrelid, format('%s %s %s', a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull)
     FROM pg_catalog.pg_attribute AS a
@@ -32,7 +36,11 @@ FROM (
 JOIN pg_catalog.pg_class AS c ON c.oid = d.oid
 WHERE c.relnamespace = 'bbm'::regnamespace
   AND NOT c.relispartition
-ORDER BY c.relname, d.definition`)
+UNION ALL
+SELECT format('%s %s %s', p.proname, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid))
+FROM pg_catalog.pg_proc AS p
+WHERE p.pronamespace = 'bbm'::regnamespace
+ORDER BY definition`)
 	if err != nil {
 		return "", fmt.Errorf("read tables: %w", err)
 	}
@@ -45,22 +53,9 @@ ORDER BY c.relname, d.definition`)
 	return hex.EncodeToString(hash.Sum(nil))[:12], nil
 }
 
-// readFunctions returns the statements that make our functions, and the views that call them, in
-// the order in which they were made.
+// readFunctions returns the statements that make our functions, in the order in which they were made.
 func readFunctions(ctx context.Context, conn *pgx.Conn) ([]string, error) {
-	rows, err := conn.Query(ctx, `
-SELECT d.definition
-FROM (
-    SELECT p.oid, pg_get_functiondef(p.oid) AS definition
-    FROM pg_catalog.pg_proc AS p
-    WHERE p.pronamespace = 'bbm'::regnamespace
-    UNION ALL
-    SELECT c.oid, format('CREATE VIEW bbm.%I AS %s', c.relname, pg_get_viewdef(c.oid))
-    FROM pg_catalog.pg_class AS c
-    WHERE c.relnamespace = 'bbm'::regnamespace
-      AND c.relkind = 'v'
-) AS d
-ORDER BY d.oid`)
+	rows, err := conn.Query(ctx, "SELECT pg_get_functiondef(p.oid) FROM pg_catalog.pg_proc AS p WHERE p.pronamespace = 'bbm'::regnamespace ORDER BY p.oid")
 	if err != nil {
 		return nil, fmt.Errorf("read functions: %w", err)
 	}
@@ -71,23 +66,11 @@ ORDER BY d.oid`)
 	return definitions, nil
 }
 
-// replaceFunctions drops our functions and views, and makes those of the definitions.
+// replaceFunctions gives our functions the bodies of the definitions; they are the same functions, by the version. They are not
+// dropped, since views and others of them depend on some.
 func replaceFunctions(ctx context.Context, conn *pgx.Conn, definitions []string) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		const dropAll = `
-DO $$
-DECLARE
-    old record;
-BEGIN
-    FOR old IN SELECT c.oid::regclass AS name FROM pg_class AS c WHERE c.relnamespace = 'bbm'::regnamespace AND c.relkind = 'v' LOOP
-        EXECUTE format('DROP VIEW %s', old.name);
-    END LOOP;
-    FOR old IN SELECT p.oid::regprocedure AS name FROM pg_proc AS p WHERE p.pronamespace = 'bbm'::regnamespace LOOP
-        EXECUTE format('DROP FUNCTION %s', old.name);
-    END LOOP;
-END
-$$`
-		for _, sql := range append([]string{dropAll}, definitions...) {
+		for _, sql := range definitions {
 			if _, err := tx.Exec(ctx, sql); err != nil {
 				return fmt.Errorf("replace functions: %w", err)
 			}
