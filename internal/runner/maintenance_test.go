@@ -13,6 +13,12 @@ func TestARunnerForgetsTheJobsOfMigrationsThatEndedBeforeTheRetention(t *testing
 		require.NoError(t, w.runUntilIdle(parse(t, name, increment)))
 	}
 	w.exec(`UPDATE bbm.batched_background_migrations SET finished_at = now() - interval '7 months' WHERE name = 'old'`)
+	// What has ended when, the history says.
+	w.exec(`UPDATE bbm.batched_background_migration_transition_logs AS l SET created_at = l.created_at - interval '7 months'
+		FROM bbm.batched_background_migrations AS m WHERE m.id = l.batched_background_migration_id AND m.name = 'old'`)
+	w.exec(`UPDATE bbm.batched_background_migration_job_transition_logs AS l SET created_at = l.created_at - interval '7 months'
+		FROM bbm.batched_background_migration_jobs AS j, bbm.batched_background_migrations AS m
+		WHERE j.id = l.batched_background_migration_job_id AND m.id = j.batched_background_migration_id AND m.name = 'old'`)
 	w.exec(`UPDATE bbm.batched_background_migration_transition_logs SET created_at = now() - interval '7 months'
 		WHERE batched_background_migration_id = (SELECT id FROM bbm.batched_background_migrations WHERE name = 'old')`)
 	stop := w.start(w.runner(w.config()))
