@@ -73,7 +73,8 @@ func (o SetOptions) settings() (given [][2]string) {
 		value   *time.Duration
 	}{{"pause", o.Pause}, {"interval", o.Interval}} {
 		if length.value != nil {
-			add(length.setting, fmt.Sprintf("%d microseconds", length.value.Microseconds()))
+			// PostgreSQL 14 takes no number of microseconds above some half an hour.
+			add(length.setting, fmt.Sprintf("%.6f seconds", length.value.Seconds()))
 		}
 	}
 	if o.AsynchronousCommit != nil {
