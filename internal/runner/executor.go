@@ -206,7 +206,8 @@ func (e *Executor) serve(ctx, workCtx context.Context) error {
 				return nil
 			}
 		}
-		woken, err := e.rest(ctx, rests.sleep(e.config.PollInterval, ahead, e.isWorking()), wake)
+		length := e.untilNextTry(rests.sleep(e.config.PollInterval, ahead, e.isWorking()))
+		woken, err := e.rest(ctx, length, wake)
 		if err != nil {
 			return err
 		}

@@ -12,9 +12,9 @@ import (
 const (
 	// instant is how long a lock is waited for where nothing may wait; 0 would stand for no limit.
 	instant = time.Millisecond
-	// postponeBase is how long a migration that others have locked is left alone at first; twice as
-	// long each time, up to setAsideHold.
-	postponeBase = time.Second
+	// postponeBase is how long a migration that others have locked is left alone at first: mostly it
+	// is another runner, for milliseconds. Twice as long each time, up to setAsideHold.
+	postponeBase = 50 * time.Millisecond
 )
 
 // postponement is until when a migration is not tried, since others have locked its row or its
@@ -57,6 +57,17 @@ func (e *Executor) stillPostponed() []int64 {
 		}
 	}
 	return ids
+}
+
+// untilNextTry is how long it takes until the first of the migrations that are left alone now is
+// tried again; most where there is none.
+func (e *Executor) untilNextTry(most time.Duration) time.Duration {
+	for _, p := range e.postponed {
+		if left := time.Until(p.until); left > 0 {
+			most = min(most, left)
+		}
+	}
+	return most
 }
 
 // waitForLocks sets how long a statement waits for a lock from here on.
