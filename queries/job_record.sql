@@ -3,8 +3,8 @@
 -- No row: the job is no longer ours (fenced off).
 -- Called by: runner.(*Executor).lookAround, runner.(*Executor).recordEnded.
 -- Index: batched_background_migration_jobs_pkey, batched_background_migrations_pkey,
--- batched_background_migration_quarantined_rows_retry_job_idx.
--- Locks: the row of the job, then that of the migration, until commit.
+-- batched_background_migration_quarantined_rows_retry_job_idx, batched_background_migration_verifications_pkey.
+-- Locks: the row of the job, then that of a walk that begins again, then that of the migration, until commit.
 WITH ended_job AS (
     UPDATE bbm.batched_background_migration_jobs AS j
     SET
@@ -33,6 +33,20 @@ WITH ended_job AS (
     WHERE q.retry_job_id = j.id
       AND j.is_single_row
     RETURNING q.id
+), restarted_walk AS (
+    -- A row that was not changed, and is not left out any more, is done; or it is gone, and may stand under another key by now, behind the walk or the proof.
+    -- The walk is locked before the migration, as in VerificationProgress.
+    UPDATE bbm.batched_background_migration_verifications AS v
+    SET
+        statement = NULL,
+        awaited_transactions = NULL,
+        updated_at = j.updated_at
+    FROM ended_job AS j
+    WHERE v.batched_background_migration_id = j.batched_background_migration_id
+      AND v.finished_at IS NULL
+      AND j.affected_rows = 0
+      AND EXISTS (SELECT FROM mended_row)
+    RETURNING v.pass
 ), counted_migration AS (
     UPDATE bbm.batched_background_migrations AS m
     SET
@@ -41,11 +55,11 @@ WITH ended_job AS (
         processed_rows = m.processed_rows + CASE WHEN j.pass = 0 THEN j.processed_rows ELSE 0 END,
         affected_rows = m.affected_rows + j.affected_rows,
         quarantined_rows = m.quarantined_rows - (SELECT count(*) FROM mended_row),
-        -- A row that is gone may stand under another key now, which only a walk finds.
-        verified_at = CASE WHEN j.processed_rows > 0 THEN m.verified_at END,
+        verified_at = CASE WHEN j.affected_rows > 0 OR NOT EXISTS (SELECT FROM mended_row) THEN m.verified_at END,
         updated_at = j.updated_at
     FROM ended_job AS j
     WHERE m.id = j.batched_background_migration_id
+      AND (SELECT count(*) FROM restarted_walk) >= 0
 )
 
 SELECT j.*

@@ -69,12 +69,20 @@ WITH adopted_migration AS (
     SET
         work_checksum = @work_checksum::text,
         remaining_predicate = sqlc.narg('remaining_predicate')::text,
-        -- What the bound was fixed for stays true of it.
-        row_set = CASE WHEN m.max_key IS NOT NULL THEN m.row_set ELSE @row_set::jsonb END,
+        row_set = @row_set::jsonb,
         verified_at = NULL,
         updated_at = now()
     WHERE m.id = @migration_id
     RETURNING m.*
+), restarted_walk AS (
+    -- Of an earlier version, though the same may come back.
+    UPDATE bbm.batched_background_migration_verifications AS v
+    SET
+        statement = NULL,
+        awaited_transactions = NULL,
+        updated_at = now()
+    WHERE v.batched_background_migration_id = @migration_id
+      AND v.finished_at IS NULL
 )
 
 INSERT INTO bbm.batched_background_migration_transition_logs (

@@ -137,8 +137,7 @@ WITH locked_migration AS (
             WHEN sqlc.narg('work_checksum')::text IS NULL THEN m.remaining_predicate
             ELSE sqlc.narg('remaining_predicate')::text
         END,
-        -- What the bound was fixed for stays true of it.
-        row_set = CASE WHEN sqlc.narg('work_checksum')::text IS NULL OR m.max_key IS NOT NULL THEN m.row_set ELSE @row_set::jsonb END,
+        row_set = CASE WHEN sqlc.narg('work_checksum')::text IS NULL THEN m.row_set ELSE @row_set::jsonb END,
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id

@@ -144,6 +144,8 @@ func (a *adoption) checkRows(m dbgen.Migration) error {
 			"or add -- remaining: PREDICATE to the work, which looks through the whole table for what is left",
 			a.work, a.rows, m.Name, bounded, another)
 	}
+	// Whatever the next jobs leave out, no later version may take for visited.
+	a.rows = bounded.Shared(a.rows)
 	return nil
 }
 

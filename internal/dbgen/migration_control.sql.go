@@ -31,12 +31,20 @@ WITH adopted_migration AS (
     SET
         work_checksum = $3::text,
         remaining_predicate = $4::text,
-        -- What the bound was fixed for stays true of it.
-        row_set = CASE WHEN m.max_key IS NOT NULL THEN m.row_set ELSE $5::jsonb END,
+        row_set = $5::jsonb,
         verified_at = NULL,
         updated_at = now()
     WHERE m.id = $6
     RETURNING m.id, m.name, m.work_name, m.work_checksum, m.arguments, m.table_name, m.table_oid, m.root_table_oid, m.cursor_columns, m.remaining_predicate, m.awaited_transactions, m.max_key, m.frontier_key, m.batch_size, m.sub_batch_size, m.learned_sub_batch_size, m.asynchronous_commit, m.job_interval, m.pause, m.max_attempts, m.parallelism, m.on_row_error, m.quarantine_limit, m.quarantined_rows, m.status, m.failure_error_code, m.failure_message, m.on_hold_until, m.hold_reason, m.total_tuple_count, m.succeeded_jobs, m.processed_rows, m.affected_rows, m.last_claimed_at, m.enqueued_by, m.created_at, m.updated_at, m.started_at, m.finished_at, m.verified_at, m.verified_rows, m.verified_statement, m.row_set
+), restarted_walk AS (
+    -- Of an earlier version, though the same may come back.
+    UPDATE bbm.batched_background_migration_verifications AS v
+    SET
+        statement = NULL,
+        awaited_transactions = NULL,
+        updated_at = now()
+    WHERE v.batched_background_migration_id = $6
+      AND v.finished_at IS NULL
 )
 
 INSERT INTO bbm.batched_background_migration_transition_logs (

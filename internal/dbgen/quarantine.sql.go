@@ -285,8 +285,7 @@ WITH locked_migration AS (
             WHEN $2::text IS NULL THEN m.remaining_predicate
             ELSE $3::text
         END,
-        -- What the bound was fixed for stays true of it.
-        row_set = CASE WHEN $2::text IS NULL OR m.max_key IS NOT NULL THEN m.row_set ELSE $4::jsonb END,
+        row_set = CASE WHEN $2::text IS NULL THEN m.row_set ELSE $4::jsonb END,
         updated_at = now()
     FROM locked_migration AS l
     WHERE m.id = l.id

@@ -182,7 +182,8 @@ SELECT (
         SELECT
         FROM bbm.batched_background_migration_verifications AS v
         WHERE v.batched_background_migration_id = $1
-          AND v.statement IS NOT NULL
+          -- One that begins again has counted what it had walked over before.
+          AND (v.statement IS NOT NULL OR v.walked_rows > 0)
     )
     AND (
         EXISTS (

@@ -9,8 +9,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// version is a hash of what decides a seeded database: the seed, our tables and views as they are, and what our functions take and return. What the functions
-// do is not among it: a database that is kept gets the present ones.
+// version is a hash of what decides a seeded database: the seed, our tables and views as they are,
+// and what our functions take and return. What the functions do is not among it: a database that is
+// kept gets the present ones.
 func version(ctx context.Context, conn *pgx.Conn) (string, error) {
 	rows, err := conn.Query(ctx, `
 SELECT d.definition
@@ -66,8 +67,8 @@ func readFunctions(ctx context.Context, conn *pgx.Conn) ([]string, error) {
 	return definitions, nil
 }
 
-// replaceFunctions gives our functions the bodies of the definitions; they are the same functions, by the version. They are not
-// dropped, since views and others of them depend on some.
+// replaceFunctions gives our functions the bodies of the definitions; they are the same functions,
+// by the version. They are not dropped, since views and others of them depend on some.
 func replaceFunctions(ctx context.Context, conn *pgx.Conn, definitions []string) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		for _, sql := range definitions {

@@ -27,13 +27,10 @@ type claimedJob struct {
 	work       *work.Work
 	statements *work.Statements
 	arguments  work.Arguments
-	// label tells in the server's views whose statement it is, and keeps works of one text but other settings apart among prepared statements: their
-	// constants are read once.
-	label   string
-	ends    endpoints     // where its next sub-batches end
-	retryIn time.Duration // how long it waits when it is given back
-	learned *int32        // the sub-batch size that its execution has arrived at; nil: a size is fixed
-	log     *slog.Logger
+	ends       endpoints     // where its next sub-batches end
+	retryIn    time.Duration // how long it waits when it is given back
+	learned    *int32        // the sub-batch size that its execution has arrived at; nil: a size is fixed
+	log        *slog.Logger
 	// hasLeaked is set when the work has changed a setting of the session, which is said once.
 	hasLeaked bool
 }
@@ -136,10 +133,7 @@ func (e *Executor) equip(ctx context.Context, m dbgen.Migration) (*claimedJob, e
 		return nil, err
 	}
 	e.mayHoldLocks = true
-	return &claimedJob{
-		migration: m, work: w, statements: statements, arguments: arguments,
-		label: fmt.Sprintf("/* bbm-runner: %s %s */ ", w.Name, w.Checksum()),
-	}, nil
+	return &claimedJob{migration: m, work: w, statements: statements, arguments: arguments}, nil
 }
 
 // claimEquipped leaves a transaction open where there is nothing to commit.

@@ -69,7 +69,7 @@ func (e *Executor) change(ctx context.Context, job *claimedJob, r work.Range) (t
 		if err != nil {
 			return "", 0, err
 		}
-		p.batch.Queue(job.label+sql, values...)
+		p.batch.Queue(job.statements.Label()+sql, values...)
 	}
 	p.send(session.Cancellable(ctx), e.conn)
 	defer func() {

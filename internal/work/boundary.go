@@ -38,7 +38,7 @@ const StreamingPlans = `SELECT
 func (s *Statements) LastKey() string { return s.lastKey }
 
 func (s *Statements) buildLastKey() string {
-	return fmt.Sprintf("SELECT ARRAY[%s] AS key %s ORDER BY %s LIMIT 1", s.list("%s::text"), s.walked(), s.list("%s DESC"))
+	return s.label + fmt.Sprintf("SELECT ARRAY[%s] AS key %s ORDER BY %s LIMIT 1", s.list("%s::text"), s.walked(), s.list("%s DESC"))
 }
 
 // buildBoundary skips all rows of a piece but its last, which it takes, and goes on behind it: of 50,000 rows that costs 2.7 ms, whether they are one
@@ -76,7 +76,7 @@ func (s *Statements) buildBoundary(shape shape) string {
 		"{edgeKeys}", strings.Join(edgeKeys, ", "), "{nextKeys}", strings.Join(nextKeys, ", "),
 		"{found}", strings.Join(found, ", "), "{end}", strings.Join(end, ", "), "{isEnd}", strings.Join(equals, " AND "),
 		"{firstCount}", count(first, limit), "{nextCount}", count(next, nextLimit),
-	).Replace(`WITH RECURSIVE edge AS (
+	).Replace(s.label + `WITH RECURSIVE edge AS (
     SELECT 1::bigint AS piece, start.*, counted.rows, counted.rows AS walked
     FROM (
         SELECT {edgeKeys}

@@ -107,14 +107,12 @@ func (s *Statements) prove() {
 // is none. The work has a predicate of what remains.
 func (s *Statements) RowRemains(key Key) (sql string, values []any) {
 	row := shape{columns: len(s.target.Columns), single: true}
-	return fmt.Sprintf("SELECT EXISTS (SELECT FROM %s WHERE %s AND (%s) IS TRUE)", s.from, row.predicate(s.target.Columns, ownAlias), s.work.Remaining),
+	return fmt.Sprintf("%sSELECT EXISTS (SELECT FROM %s WHERE %s AND (%s) IS TRUE)", s.label, s.from, row.predicate(s.target.Columns, ownAlias), s.work.Remaining),
 		row.values(Range{Until: key})
 }
 
 // buildPiece walks the index once. What a row's predicate says is read beside its key, so that no
 // plan can take another way for it: null where it does not hold, false where the row is left out.
-// The comment keeps works of one predicate but other settings apart among prepared statements,
-// whose constants are read once.
 func (s *Statements) buildPiece(shape shape) string {
 	limit := fmt.Sprintf("$%d::bigint", shape.parameters()+1)
 	most := "LIMIT " + limit
@@ -130,8 +128,7 @@ func (s *Statements) buildPiece(shape shape) string {
 		descending = append(descending, "r."+name+" DESC")
 	}
 	text, down := strings.Join(texts, ", "), strings.Join(descending, ", ")
-	label := fmt.Sprintf("/* bbm-runner: %s %s */ ", s.work.Name, s.work.Checksum())
-	return label + fmt.Sprintf(`WITH piece AS MATERIALIZED (
+	return s.label + fmt.Sprintf(`WITH piece AS MATERIALIZED (
     SELECT %[1]s, CASE WHEN (%[2]s) IS TRUE THEN ARRAY[%[12]s]::text <> ALL (%[13]s) END AS remains
     FROM %[3]s
     WHERE %[4]s

@@ -52,6 +52,20 @@ func (s RowSet) Covers(other RowSet) bool {
 	return s.Scope == "" || s.Scope == other.Scope && s.TimeZone == other.TimeZone && slices.Equal(s.SearchPath, other.SearchPath)
 }
 
+// Shared is the set of rows that belong to both: what has been visited for certain when some jobs
+// walked over the one, and others over the other.
+func (s RowSet) Shared(other RowSet) RowSet {
+	switch {
+	case s.Scope == "":
+		return other
+	case other.Scope == "", s.Covers(other):
+		return s
+	}
+	both := s
+	both.Scope = fmt.Sprintf("(%s) AND (%s, timezone %s, search_path %s)", s.Scope, other.Scope, other.TimeZone, WriteNames(other.SearchPath))
+	return both
+}
+
 // SameOrder reports whether keys of the two sets are in the same order.
 func (s RowSet) SameOrder(other RowSet) bool { return slices.Equal(s.Order, other.Order) }
 

@@ -49,6 +49,7 @@ type Statements struct {
 	target  Target
 	from    string // the quoted table AS u
 	types   map[string]string
+	label   string
 	lastKey string
 	single  bool
 	bounds  []string    // the boundary query by shape
@@ -90,6 +91,7 @@ func newStatements(w *Work, target Target, only string, single bool) *Statements
 		s.types[argument.Name] = argument.Type
 	}
 	s.from = pgx.Identifier{target.Schema, target.Table}.Sanitize() + " AS " + ownAlias
+	s.label = fmt.Sprintf("/* bbm-runner: %s %s */ ", w.Name, w.Checksum())
 	s.lastKey = s.buildLastKey()
 	shapes := allShapes(len(target.Columns))
 	if single {
@@ -103,6 +105,11 @@ func newStatements(w *Work, target Target, only string, single bool) *Statements
 	}
 	return s
 }
+
+// Label is the comment before each of the texts: it tells in the server's views whose statement it
+// is, and keeps works of one text but other settings apart among prepared statements, whose
+// constants are read once.
+func (s *Statements) Label() string { return s.label }
 
 // shapeOf is the shape of the texts for a range.
 func (s *Statements) shapeOf(r Range) shape {
