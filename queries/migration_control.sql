@@ -59,11 +59,11 @@ SELECT bbm.set(name => @name::text, setting => @setting::text, value => @value::
 SELECT bbm.pause(name => @name::text, reason => sqlc.narg('reason')::text);
 
 -- name: MigrationAdopt :exec
--- Pins another version of the work in place of the old one, and forgets what that one has proved. Where the migration goes on as it is, that is logged here; a change of status that follows
--- says so itself.
+-- Pins another version of the work in place of the old one, and forgets what that one has proved; a walk under way begins again. Where the migration goes
+-- on as it is, that is logged here; a change of status that follows says so itself.
 -- Called by: control.(*Control).adopt, which holds the row.
--- Index: batched_background_migrations_pkey.
--- Locks: the row of the migration, until commit.
+-- Index: batched_background_migrations_pkey, batched_background_migration_verifications_pkey.
+-- Locks: the rows of the migration and of its walk, until commit.
 WITH adopted_migration AS (
     UPDATE bbm.batched_background_migrations AS m
     SET

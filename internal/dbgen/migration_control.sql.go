@@ -64,11 +64,11 @@ type MigrationAdoptParams struct {
 	MigrationID        int64
 }
 
-// Pins another version of the work in place of the old one, and forgets what that one has proved. Where the migration goes on as it is, that is logged here; a change of status that follows
-// says so itself.
+// Pins another version of the work in place of the old one, and forgets what that one has proved; a walk under way begins again. Where the migration goes
+// on as it is, that is logged here; a change of status that follows says so itself.
 // Called by: control.(*Control).adopt, which holds the row.
-// Index: batched_background_migrations_pkey.
-// Locks: the row of the migration, until commit.
+// Index: batched_background_migrations_pkey, batched_background_migration_verifications_pkey.
+// Locks: the rows of the migration and of its walk, until commit.
 func (q *Queries) MigrationAdopt(ctx context.Context, db DBTX, arg MigrationAdoptParams) error {
 	_, err := db.Exec(ctx, MigrationAdopt,
 		arg.ChangedBy,
