@@ -42,9 +42,11 @@ func TestARemoteServersTimeoutIsAFailedAttemptAfterThreeTimes(t *testing.T) {
 	w.exec(`CREATE EXTENSION dblink SCHEMA public`)
 	config, err := pgx.ParseConfig(w.url)
 	require.NoError(t, err)
+	// The server as it sees itself: in a container its address is another than ours.
+	port := one[int](w, `SELECT current_setting('port')::int`)
 	w.exec(fmt.Sprintf(`CREATE FUNCTION public.ask() RETURNS int LANGUAGE sql AS $$ SELECT x FROM public.dblink(
-		'host=%s port=%d user=%s password=%s dbname=%s options=''-c statement_timeout=10''', 'SELECT 1 FROM pg_sleep(60)') AS r (x int) $$`,
-		config.Host, config.Port, config.User, config.Password, config.Database))
+		'host=127.0.0.1 port=%d user=%s password=%s dbname=%s options=''-c statement_timeout=10''', 'SELECT 1 FROM pg_sleep(60)') AS r (x int) $$`,
+		port, config.User, config.Password, config.Database))
 	w.enqueue("count", "public.items", 10, 10)
 	count := poison(t, 11, "public.ask()")
 	w.heldThrice("query_canceled", count)
